@@ -1,0 +1,287 @@
+"""The recipe: one strict TOML file for what changes the model or a decision.
+
+An unknown key is an error that names the nearest known one and its line; a table that is absent is a stage that does
+not run. Everything about the host (store, ports, devices) lives in flags and environment variables, never here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from burnish.errors import ConfigError
+
+Auto = Literal["auto"]
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """A table of the recipe: unknown keys are errors, values are not coerced, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(Table):
+    """Where the examples are and how they are split."""
+
+    train: str = Field(description="Labelled rows: a JSONL, JSON or CSV file, relative to the recipe.")
+    dev: str | None = Field(None, description="Rows for choosing steps and checkpoints; else a share of train.")
+    test: str | None = Field(None, description="Rows that only the last evaluation reads; else a share of train.")
+    prompts: str | None = Field(None, description="Further prompts without answers, for votes and for rl.")
+    subject: str | None = Field(None, description="The field that says whose data a row is: never split, erasable.")
+    system: str | None = Field(None, description="The system prompt put before rows that bring none.")
+    dev_share: Share = Field(0.1, description="Share of train that becomes dev where data.dev is absent.")
+    test_share: Share = Field(0.1, description="Share of train that becomes test where data.test is absent.")
+    max_length: Positive = Field(512, description="Longest row in tokens; a longer one is dropped and reported.")
+
+
+class Adapt(Table):
+    """What may change in the base."""
+
+    method: Literal["lora"] = Field("lora", description="Low-rank adapters on the linear layers.")
+    rank: Positive | Auto = Field("auto", description="Rank of the adapter; auto is 16.")
+    layers: Positive | Literal["all"] = Field("all", description="Adapt the last so many layers, or all.")
+
+
+class Sft(Table):
+    """Supervised fine-tuning on the answers of the training rows."""
+
+    learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate; auto is 1e-3 for LoRA.")
+    batch_size: Positive | Auto = Field("auto", description="Rows per update; auto is 8.")
+    epochs: Positive | Auto = Field("auto", description="Passes over the training rows; auto aims at 32 updates or more.")
+
+
+class Evaluate(Table):
+    """How answers are made and measured."""
+
+    items: Positive = Field(96, description="At most so many held-out prompts are answered.")
+    max_new_tokens: Positive = Field(48, description="Longest answer in tokens, in evaluation, votes and rl.")
+    prompt_only: bool = Field(True, description="Also measure the base with three training rows as examples.")
+
+
+class Feedback(Table):
+    """What people (or, for a demonstration, simulated raters) are asked."""
+
+    ask: tuple[Literal["compare", "edit"], ...] = Field(("compare",), description="What the page asks for.")
+    pairs: Positive = Field(384, description="Pairs of answers put before the raters in a turn.")
+    overlap: Share = Field(0.167, description="Share of pairs that three raters see, so that agreement is known.")
+    judge_votes: Positive = Field(2, description="Votes on each held-out pair that decides the gate.")
+    simulate: Literal["support-desk"] | None = Field(None, description="Simulated raters under a stated rule.")
+    sources: tuple[Literal["human", "simulated"], ...] = Field(
+        ("human",), description="Whose votes train the reward; naming both pools them, knowingly."
+    )
+
+
+class Reward(Table):
+    """A reward learned from comparisons."""
+
+    learn_from: tuple[Literal["compare", "edit"], ...] = Field(("compare",), description="Kinds of vote it learns from.")
+    min_comparisons: Positive = Field(200, description="The stage waits until so many votes are in.")
+    layers: Positive = Field(6, description="Adapt the last so many layers under the head.")
+    epochs: Positive | Auto = Field("auto", description="Passes over the comparisons; auto is 2.")
+    learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate; auto is 5e-4.")
+
+
+class Rl(Table):
+    """Reinforcement learning against the learned reward."""
+
+    algorithm: Literal["grpo"] = Field("grpo", description="Group-relative policy optimisation.")
+    updates: Positive = Field(16, description="Optimizer updates; two per rollout.")
+    prompts: Positive = Field(4, description="Prompts per rollout.")
+    group: Annotated[int, Field(ge=2)] = Field(8, description="Answers sampled per prompt.")
+    learning_rate: PositiveFloat | Auto = Field("auto", description="Learning rate; auto is 5e-4.")
+    kl: Annotated[float, Field(ge=0)] | Auto = Field("auto", description="Weight of KL to the start version; auto is 0.02.")
+    clip: tuple[PositiveFloat, PositiveFloat] = Field((0.2, 0.28), description="Lower and upper clip of the ratio.")
+    stop_kl: PositiveFloat = Field(0.15, description="Stops when KL per token to the start version exceeds this.")
+    stop_length: PositiveFloat = Field(0.3, description="Stops when the mean length has moved by more than this share.")
+    demonstrations: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight of the SFT rows' likelihood inside rl.")
+
+
+class Gate(Table):
+    """One rule that the turn's candidate must pass before it is promoted."""
+
+    metric: str = Field(description="Name of a metric of the evaluation.")
+    against: str | None = Field(None, description='"production", "start", "base" or "prompt_only".')
+    at_least: float | None = Field(None, description="The lower end of the interval must reach this.")
+    at_most: float | None = Field(None, description="The upper end of the interval must not exceed this.")
+    better_by: float | None = Field(None, description="Better than the reference by more than this, interval included.")
+    not_worse_by: float | None = Field(None, description="Not worse than the reference by this, interval included.")
+
+    @model_validator(mode="after")
+    def one_bound(self) -> Gate:
+        bounds = [n for n in ("at_least", "at_most", "better_by", "not_worse_by") if getattr(self, n) is not None]
+        if len(bounds) != 1:
+            raise ValueError("a gate has exactly one of at_least, at_most, better_by and not_worse_by")
+        if bounds[0] in ("better_by", "not_worse_by") and self.against is None:
+            raise ValueError(f"{bounds[0]} needs against")
+        return self
+
+
+class Serve(Table):
+    """How the version in production answers."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.7, description="Default temperature of an answer.")
+    max_tokens: Positive = Field(128, description="Default and largest length of an answer in tokens.")
+
+
+class Loop(Table):
+    """When the circle goes round again."""
+
+    comparisons: Positive = Field(20, description="New votes that start the next turn.")
+
+
+class Recipe(Table):
+    """The whole recipe. ``name`` defaults to the file's stem and is the project that every record belongs to."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = Field(description="The project.")
+    task: Literal["chat"] = Field(description="The kind of task.")
+    base: str = Field(description="A local folder, a hub name, package:NAME, or an own version (support@6).")
+    start: Literal["production", "sft"] = Field("sft", description="What the first stage of a later turn starts from.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Every random choice derives from it and the stage's name.")
+    data: Data
+    adapt: Adapt = Adapt()
+    sft: Sft = Sft()
+    evaluate: Evaluate = Evaluate()
+    feedback: Feedback = Feedback()
+    reward: Reward | None = None
+    rl: Rl | None = None
+    gate: tuple[Gate, ...] = ()
+    serve: Serve = Serve()
+    loop: Loop = Loop()
+
+    @model_validator(mode="after")
+    def stages_fit(self) -> Recipe:
+        if self.rl is not None and self.reward is None:
+            raise ValueError("[rl] needs a [reward] table")
+        if self.feedback.simulate and "simulated" not in self.feedback.sources:
+            raise ValueError('feedback.simulate needs "simulated" in feedback.sources')
+        return self
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: The file is missing or not TOML, a key is unknown or missing, or a value does not fit.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no recipe at {path}", mend="burnish init --data FILE writes one")
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError("the recipe is not UTF-8", where=str(path), mend="save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
+    raw.setdefault("name", path.stem.lower())
+    _require_known_keys(Recipe, raw, (), path, text)
+    try:
+        return Recipe.model_validate_json(_as_json(raw))
+    except ValidationError as error:
+        raise _explain(error, path, text) from error
+
+
+def _as_json(raw: dict[str, Any]) -> str:
+    """TOML arrays as JSON arrays: strict models then take them as tuples, and still refuse "1e-4" as a number."""
+    import json
+
+    return json.dumps(raw, default=str)
+
+
+def _table_of(annotation: Any) -> type[Table] | None:
+    """The table model inside ``Reward | None`` or ``tuple[Gate, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, tuple, Annotated):
+        return next((t for t in map(_table_of, get_args(annotation)) if t), None)
+    return None
+
+
+def _require_known_keys(table: type[Table], raw: dict[str, Any], at: tuple[str, ...], path: Path, text: str) -> None:
+    for key, value in raw.items():
+        if key not in table.model_fields:
+            near = difflib.get_close_matches(key, table.model_fields, n=1, cutoff=0.5)
+            known = ", ".join(table.model_fields)
+            mend = f'did you mean "{near[0]}"?' if near else f"known here: {known}"
+            raise ConfigError(
+                f'unknown key "{".".join((*at, key))}"', where=_place(path, text, (*at, key)), mend=mend
+            )
+        inner = _table_of(table.model_fields[key].annotation)
+        if inner:
+            for part in value if isinstance(value, list) else [value]:
+                if isinstance(part, dict):
+                    _require_known_keys(inner, part, (*at, key), path, text)
+
+
+def _explain(error: ValidationError, path: Path, text: str) -> ConfigError:
+    first = error.errors()[0]
+    keys = tuple(str(part) for part in first["loc"] if isinstance(part, str) and part.isidentifier())
+    keys = _existing(keys)
+    name = ".".join(keys)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return ConfigError(f'the required key "{name}" is missing', where=str(path), mend=f"add {keys[-1]} = ...")
+    what = f'"{name}" cannot be {first["input"]!r}: {message}' if keys else message
+    return ConfigError(what, where=_place(path, text, keys), mend=_meaning(keys))
+
+
+def _existing(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The path of keys without pydantic's names of union members."""
+    table: type[Table] | None = Recipe
+    kept: list[str] = []
+    for key in keys:
+        if table is None or key not in table.model_fields:
+            break
+        kept.append(key)
+        table = _table_of(table.model_fields[key].annotation)
+    return tuple(kept)
+
+
+def _meaning(keys: tuple[str, ...]) -> str | None:
+    table: type[Table] | None = Recipe
+    meaning = None
+    for key in keys:
+        if table is None:
+            break
+        meaning = table.model_fields[key].description
+        table = _table_of(table.model_fields[key].annotation)
+    return meaning
+
+
+def _place(path: Path, text: str, keys: tuple[str, ...]) -> str:
+    """``recipe.toml line 12`` where the key is found as written, else the file alone."""
+    table, wanted = ".".join(keys[:-1]), keys[-1] if keys else ""
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            current = stripped.strip("[] ").split("#")[0].strip("[] ")
+            if current == ".".join(keys):
+                return f"{path} line {number}"
+        elif current == table and stripped.split("=")[0].strip().strip('"') == wanted and "=" in stripped:
+            return f"{path} line {number}"
+    return str(path)
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every key as (name, default, meaning), in the order of the circle: the source of the reference page."""
+    return list(_describe(Recipe, ""))
+
+
+def _describe(table: type[Table], prefix: str) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    for name, field in table.model_fields.items():
+        inner = _table_of(field.annotation)
+        if inner:
+            rows += _describe(inner, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else repr(field.default)
+        rows.append((prefix + name, default, field.description or ""))
+    return rows

@@ -1,0 +1,111 @@
+"""CSV as people have it: a byte order mark, other delimiters, newlines inside quotes, ragged and broken rows.
+
+The standard library's reader gives up the whole file at one broken quote; this one loses one line and goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from burnish.errors import DataError
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record of the file. ``fields`` is None where its quotes do not close; ``text`` is what stands there."""
+
+    number: int
+    fields: list[str] | None
+    text: str
+
+
+def records(text: str, delimiter: str) -> Iterator[Line]:
+    """Every record, blank ones too, numbered from 1 as a spreadsheet does (the header is row 1)."""
+    quoted = re.compile(rf' *"((?:[^"]++|"")*+)" *(?={re.escape(delimiter)}|\r?\n|\r|\Z)')
+    plain = re.compile(rf"[^{re.escape(delimiter)}\r\n]*")
+    newline = re.compile(r"\r\n|\n|\r|\Z")
+    start, number = 0, 0
+    while start < len(text):
+        number += 1
+        fields: list[str] | None = []
+        at = start
+        while fields is not None:
+            match = quoted.match(text, at)
+            if match:
+                fields.append(match[1].replace('""', '"'))
+            elif text[at : at + 1] == '"':
+                fields, at = None, _line_end(text, start)
+                break
+            else:
+                match = plain.match(text, at)
+                assert match is not None  # it matches the empty string
+                fields.append(match[0])
+            at = match.end()
+            if text[at : at + 1] != delimiter:
+                break
+            at += 1
+        yield Line(number, fields, text[start:at])
+        end = newline.match(text, at)
+        start = end.end() if end and end.end() > at else len(text)
+
+
+def _line_end(text: str, start: int) -> int:
+    found = re.compile(r"[\r\n]|\Z").search(text, start)
+    return found.start() if found else len(text)
+
+
+def choose_delimiter(text: str, known: Callable[[list[str]], bool], where: str) -> str:
+    """The one delimiter under which the header names columns that ``known`` recognises and the rows agree with it.
+
+    Raises:
+        DataError: The header is recognised under no delimiter or under several, or most rows disagree with it.
+    """
+    headers = {d: next((line.fields for line in records(text, d)), None) or [] for d in DELIMITERS}
+    fitting = [d for d, header in headers.items() if known(header)]
+    if fitting and max(map(len, headers.values())) == 1:
+        return "\t"  # one column: a comma inside a text separates nothing
+    if not fitting:
+        widest = max(headers.values(), key=len)
+        columns = ", ".join(f'"{name.strip()[:40]}"' for name in widest)
+        hint = "the first row must name the columns, one of them prompt (or question, message) and one answer"
+        if len(widest) == 1:
+            hint += "; separate columns by a comma, semicolon, tab or bar"
+        raise DataError(f"no known column in the header: {columns}", where=f"{where} row 1", mend=hint)
+    agreeing = [d for d in fitting if _agrees(text, d, len(headers[d]))]
+    if len(agreeing) == 1:
+        return agreeing[0]
+    names = " and ".join(DELIMITERS[d] for d in agreeing or fitting)
+    if agreeing:
+        raise DataError(
+            f"the delimiter is ambiguous: the header can be read with {names}",
+            where=f"{where} row 1",
+            mend="quote the column names, or save the file with one delimiter",
+        )
+    raise DataError(
+        f"wrong delimiter: the header is separated by {names}, most rows are not",
+        where=where,
+        mend="save the file again with one delimiter for all rows",
+    )
+
+
+def _agrees(text: str, delimiter: str, width: int) -> bool:
+    """Whether at least half of the first 200 filled rows have as many fields as the header."""
+    fits: list[bool] = []
+    for line in records(text, delimiter):
+        if line.number > 1 and line.text.strip():
+            fits.append(line.fields is not None and len(trimmed(line.fields, width)) == width)
+        if len(fits) == 200:
+            break
+    return not fits or sum(fits) * 2 >= len(fits)
+
+
+def trimmed(fields: list[str], width: int) -> list[str]:
+    """The fields without the empty ones that spreadsheets append beyond the header's width."""
+    fields = list(fields)
+    while len(fields) > width and not fields[-1].strip():
+        fields.pop()
+    return fields

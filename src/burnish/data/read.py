@@ -1,0 +1,273 @@
+"""Files into tables: JSONL, JSON and CSV, with the line of whatever is wrong.
+
+What is wrong with the file is an error at once; what is wrong with one row is told with its number and costs that row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from burnish.data import csvfile
+from burnish.data.shapes import BadRow, Reader, named, normal, recognised
+from burnish.errors import DataError
+from burnish.records import Json, Row
+
+ROW_LIMIT = 200_000  # bytes of one row's text
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """One row as it stands in the file; ``problem`` says why it cannot even be taken apart."""
+
+    number: int
+    fields: Mapping[str, Json]
+    text: str | None = None
+    problem: BadRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file taken apart, its rows not yet understood. ``digest`` is the SHA-256 of its bytes."""
+
+    path: Path
+    form: str
+    columns: tuple[str, ...]
+    raws: tuple[Raw, ...]
+    odd: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that is left out: its number, why, what to do about it, and the file or split that it stood in."""
+
+    number: int
+    reason: str
+    mend: str = ""
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"row {self.number}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The rows of a file that can be used, those that cannot, and what is odd about the file."""
+
+    path: Path
+    shape: str
+    rows: tuple[Row, ...]
+    dropped: tuple[Dropped, ...]
+    odd: tuple[str, ...]
+    columns: tuple[str, ...]
+    digest: str
+
+
+def read_rows(path: Path, *, subject: str | None = None, answers: bool = True) -> Reading:
+    """The rows of ``path``, whatever common shape they have.
+
+    Args:
+        path: A JSONL, JSON or CSV file.
+        subject: The column that says whose data a row is.
+        answers: Rows need an answer; else they are bare prompts and an answer is left out.
+
+    Raises:
+        DataError: The file itself is wrong, or not one row of it can be used.
+    """
+    return understand(read_table(path), subject=subject, answers=answers)
+
+
+def require_good(reading: Reading) -> None:
+    """Stops where a row is bad: a run never trains on part of a file without saying so.
+
+    Raises:
+        DataError: Names the first ten bad rows.
+    """
+    if reading.dropped:
+        total = len(reading.rows) + len(reading.dropped)
+        raise DataError(
+            f"{len(reading.dropped)} of {total} rows cannot be used\n{_listed(reading.dropped)}",
+            where=str(reading.path),
+            mend=f"mend them, or let `burnish init --data {reading.path.name}` set them aside",
+        )
+
+
+def _listed(dropped: tuple[Dropped, ...] | list[Dropped]) -> str:
+    lines = [f"  row {d.number}: {d.reason}; {d.mend}".rstrip("; ") for d in dropped[:10]]
+    if len(dropped) > 10:
+        lines.append(f"  and {len(dropped) - 10} more")
+    return "\n".join(lines)
+
+
+def understand(table: Table, *, subject: str | None = None, answers: bool = True) -> Reading:
+    """The table's rows by their shape; see `read_rows`."""
+    where = str(table.path)
+    if subject is not None and normal(subject) not in {normal(c) for c in table.columns}:
+        raise DataError(
+            f'data.subject names the column "{subject}", which is not there', where=where,
+            mend=f"the columns are {named(table.columns)}",
+        )  # fmt: skip
+    reader = Reader(subject=subject, answers=answers, numbered=table.path.name.endswith(".clean.jsonl"))
+    rows: list[Row] = []
+    dropped: list[Dropped] = []
+    for raw in table.raws:
+        try:
+            if raw.problem is not None:
+                raise raw.problem
+            rows.append(reader.row(raw.number, raw.fields, ROW_LIMIT))
+        except BadRow as bad:
+            dropped.append(Dropped(bad.number or raw.number, bad.reason, bad.mend, table.path.name))
+    if not rows and not recognised(table.columns):
+        raise DataError(
+            f"unknown shape: no row has fields that are known as prompt or messages, only {named(table.columns)}",
+            where=where,
+            mend='known are {"messages": [...]}, prompt and completion, instruction and output, question and answer',
+        )
+    if not rows:
+        hint = "bare prompts belong into data.prompts" if answers else "see the reasons above"
+        raise DataError(f"no row can be used\n{_listed(dropped)}", where=where, mend=hint)
+    return Reading(
+        path=table.path,
+        shape=f"{table.form}, {reader.described()}",
+        rows=tuple(rows),
+        dropped=tuple(dropped),
+        odd=(*table.odd, *reader.odd(table.columns)),
+        columns=table.columns,
+        digest=table.digest,
+    )
+
+
+def read_table(path: Path) -> Table:
+    """The file taken apart into rows of named fields.
+
+    Raises:
+        DataError: It is missing, empty, not UTF-8, holds a NUL, is of an unknown kind, not JSON at some line, or
+            separated by an unclear delimiter.
+    """
+    kind = path.suffix.lower()
+    readers = {".jsonl": _json, ".ndjson": _json, ".json": _json, ".csv": _csv, ".tsv": _csv}
+    data = _bytes(path)
+    if kind not in readers:
+        raise DataError(
+            f'files of the kind "{kind or path.name}" are not read', where=str(path),
+            mend="save it as .jsonl, .json or .csv",
+        )  # fmt: skip
+    text, odd = _text(data, path)
+    form, columns, raws = readers[kind](text, path)
+    if not raws:
+        raise DataError("the file holds no rows", where=str(path), mend="put at least one example into it")
+    return Table(path, form, columns, tuple(raws), odd, hashlib.sha256(data).hexdigest())
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+        raise DataError(reason, where=str(path), mend="check the path; it is relative to the recipe") from error
+    if not data.strip():
+        raise DataError("the file is empty", where=str(path), mend="put at least one example into it")
+    return data
+
+
+def _text(data: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DataError("the file is UTF-16", where=str(path), mend='save it as UTF-8 ("CSV UTF-8" in Excel)')
+    odd = ("begins with a byte order mark, which is left out",) if data.startswith(b"\xef\xbb\xbf") else ()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at = error.start + (3 if odd else 0)
+        raise DataError(
+            f"not UTF-8: byte 0x{data[at]:02x} at byte {at + 1}",
+            where=f"{path} line {data[:at].count(10) + 1}",
+            mend='save it as UTF-8 ("CSV UTF-8" in Excel, or iconv -f windows-1252 -t utf-8)',
+        ) from error
+    nul = text.find("\0")
+    if nul >= 0:
+        line = text.count("\n", 0, nul) + 1
+        raise DataError("a NUL byte", where=f"{path} line {line}", mend="remove it: the file is damaged or not a text")
+    return text, odd
+
+
+def _json(text: str, path: Path) -> tuple[str, tuple[str, ...], list[Raw]]:
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if text.lstrip().startswith("[") or not _is_jsonl([line for _, line in lines[:2]]):
+        whole = _parse(text, path, 1)
+        if isinstance(whole, dict):
+            whole = next((whole[k] for k in ("data", "rows", "examples", "train") if isinstance(whole.get(k), list)), [whole])
+        return _items("JSON", list(enumerate(whole, 1)))
+    return _items("JSONL", [(number, _parse(line, path, number)) for number, line in lines])
+
+
+def _is_jsonl(first_two: list[str]) -> bool:
+    """One object a line: the second line stands for itself. A single line is a whole document if it holds a list."""
+    try:
+        parsed = json.loads(first_two[-1])
+    except (ValueError, RecursionError):
+        return not first_two[0].strip().endswith(("{", "["))
+    return len(first_two) == 2 or not (isinstance(parsed, dict) and isinstance(parsed.get("data"), list))
+
+
+def _parse(text: str, path: Path, line: int) -> Json:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        shown = text.split("\n")[error.lineno - 1].strip()[:60]
+        raise DataError(
+            f"not JSON at line {line + error.lineno - 1}: {error.msg}, in {shown!r}",
+            where=str(path),
+            mend="each line must be one JSON object" if line > 1 or "\n" not in text else "mend the JSON there",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON at line {line}: nested too deep, or a number too long", where=str(path)) from error
+
+
+def _items(form: str, items: list[tuple[int, Json]]) -> tuple[str, tuple[str, ...], list[Raw]]:
+    columns: dict[str, None] = {}
+    raws: list[Raw] = []
+    for number, item in items:
+        if isinstance(item, dict):
+            columns |= dict.fromkeys(item)
+            raws.append(Raw(number, item))
+        else:
+            problem = BadRow(f"it is {type(item).__name__}, not an object", 'write {"field": ...}')
+            raws.append(Raw(number, {}, json.dumps(item), problem))
+    return form, tuple(columns), raws
+
+
+def _csv(text: str, path: Path) -> tuple[str, tuple[str, ...], list[Raw]]:
+    delimiter = csvfile.choose_delimiter(text, recognised, str(path))
+    lines = csvfile.records(text, delimiter)
+    header = [name.strip() for name in next(lines).fields or []]
+    while header and not header[-1]:
+        header.pop()
+    names = [normal(name) for name in header]
+    twice = {name for name in header if normal(name) and names.count(normal(name)) > 1}
+    if twice:
+        raise DataError(f"columns of one name: {named(sorted(twice))}", where=f"{path} row 1", mend="rename one of them")
+    form = "CSV" if delimiter == "," or len(header) == 1 else f"CSV separated by {csvfile.DELIMITERS[delimiter]}"
+    return form, tuple(header), list(_csv_rows(lines, header))
+
+
+def _csv_rows(lines: Iterator[csvfile.Line], header: list[str]) -> Iterator[Raw]:
+    for line in lines:
+        if not line.text.strip():
+            continue
+        if line.fields is None:
+            problem = BadRow("a quote is opened and not closed", 'close it, and write "" for a quote inside quotes')
+            yield Raw(line.number, {}, line.text, problem)
+            continue
+        fields = csvfile.trimmed(line.fields, len(header))
+        if len(fields) != len(header):
+            problem = BadRow(
+                f"{len(fields)} fields where the header has {len(header)}",
+                "put quotes around a text that holds the delimiter",
+            )
+            yield Raw(line.number, {}, line.text, problem)
+            continue
+        yield Raw(line.number, dict(zip(header, fields, strict=True)))

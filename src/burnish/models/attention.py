@@ -1,0 +1,94 @@
+"""Attention over a flat stream, registered with transformers under our own name, and what it refuses.
+
+Axes: T packed tokens, H heads, D width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PretrainedConfig
+
+from burnish.errors import ModelError
+from burnish.objectives import Span
+
+NAME = "burnish_flat"
+# Architectures whose trunk is plain causal attention and whose logits are the head's product and nothing else.
+KNOWN = ("llama", "mistral", "qwen2", "qwen3")
+
+
+def register() -> str:
+    """Make the flat attention known to transformers; returns its name. No mask function: no mask is ever built."""
+    AttentionInterface.register(NAME, flat_attention)
+    return NAME
+
+
+def flat_attention(
+    module: nn.Module,
+    query_1HTD: Tensor,
+    key_1HTD: Tensor,
+    value_1HTD: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    spans: Sequence[Span] | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Per span: causal attention over itself, or over all of its parent and causally over itself.
+
+    Returns the output [1, T, H, D] and no weights.
+
+    Raises:
+        ModelError: It was called without spans, or with a mask or dropout, which it does not implement.
+    """
+    if spans is None or attention_mask is not None or dropout:
+        raise ModelError("flat attention was called without spans, or with a mask or dropout")
+    repeats = query_1HTD.shape[1] // key_1HTD.shape[1]
+    key, value = (tensor.repeat_interleave(repeats, 1) for tensor in (key_1HTD, value_1HTD))
+    parts = []
+    for span in spans:
+        own = slice(span.start, span.stop)
+        query = query_1HTD[:, :, own]
+        if span.parent is None:
+            part = F.scaled_dot_product_attention(
+                query, key[:, :, own], value[:, :, own], is_causal=True, scale=scaling
+            )
+        else:
+            above, length = slice(*span.parent), span.stop - span.start
+            depth = span.parent[1] - span.parent[0]
+            keys = torch.cat([key[:, :, above], key[:, :, own]], 2)
+            values = torch.cat([value[:, :, above], value[:, :, own]], 2)
+            mask = torch.ones(length, depth + length, dtype=torch.bool, device=query.device).tril(depth)
+            part = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
+        parts.append(part)
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+
+
+def refuse(config: PretrainedConfig) -> str | None:
+    """Why the flat path cannot run this architecture, or None. What it does not know, it refuses."""
+    if config.model_type not in KNOWN:
+        return f'the architecture "{config.model_type}" is not among {", ".join(KNOWN)}'
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if kinds:
+        return f"it has layers of another kind: {', '.join(sorted(kinds))}"
+    for name in ("attn_logit_softcapping", "final_logit_softcapping", "attention_dropout"):
+        if getattr(config, name, None):
+            return f"{name} is {getattr(config, name)}"
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope in ("dynamic", "longrope"):  # the angles depend on the longest position in the batch
+        return f"rope_type is {rope}"
+    return None
+
+
+def window(config: PretrainedConfig) -> int | None:
+    """The sliding window in tokens, which no path through the stream may exceed; None where there is none."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and "sliding_attention" not in kinds:
+        return None
+    if not getattr(config, "use_sliding_window", True):
+        return None
+    return getattr(config, "sliding_window", None)

@@ -1,0 +1,223 @@
+"""The flat batch: prompts and answers of many rows on one axis, without padding.
+
+A tree is one prompt with one answer (a supervised row), two (a pair) or a group of them; its prompt is run
+once. Axes: T packed tokens, S supervised positions, A answers, N trees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from burnish.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The ids of one answer, and which of them are trained.
+
+    ``weights`` has one entry per id: 0.0 is not trained. ``streams`` are named figures per id ("old_logp",
+    "reference_logp", "advantage"). ``row`` is the row of the source, for messages.
+    """
+
+    ids: Sequence[int]
+    weights: Sequence[float]
+    streams: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    row: int = 0
+
+    @property
+    def units(self) -> float:
+        """The summed weights: what a term that counts tokens counts."""
+        return float(sum(self.weights))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A prompt and its answers. ``streams`` are named figures: one for the tree, or one for each answer."""
+
+    prompt: Sequence[int]
+    answers: tuple[Answer, ...]
+    streams: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+
+    def tokens(self, keep_last: bool = True) -> int:
+        """How long the tree is on the flat axis."""
+        return len(self.prompt) + sum(len(answer.ids) - (not keep_last) for answer in self.answers)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens ``start`` to ``stop`` that attend causally to themselves and to all of ``parent``."""
+
+    start: int
+    stop: int
+    parent: tuple[int, int] | None = None
+
+
+@dataclass
+class Stream:
+    """A packed batch.
+
+    ``take_S`` indexes T: the position whose hidden state predicts ``targets_S``; only positions with a weight
+    are in S. ``answer_S`` is the answer that each of them belongs to, ``tree_A`` the tree of each answer,
+    ``rows_A`` its source row. ``last_A`` indexes T at each answer's last token (None where those tokens were
+    left out). ``streams`` holds per-token figures [S], ``figures`` those of trees [N] or answers [A]; where a
+    row has no such figure the value is 0 and ``present`` (same name, same shape) is False.
+    """
+
+    ids_T: Tensor
+    positions_T: Tensor
+    spans: tuple[Span, ...]
+    take_S: Tensor
+    targets_S: Tensor
+    weights_S: Tensor
+    answer_S: Tensor
+    tree_A: Tensor
+    rows_A: tuple[int, ...]
+    trees: int
+    last_A: Tensor | None = None
+    streams: dict[str, Tensor] = field(default_factory=dict)
+    figures: dict[str, Tensor] = field(default_factory=dict)
+    present: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest path from the first token of a prompt to the end of an answer."""
+        return max(s.stop - s.start + (s.parent[1] - s.parent[0] if s.parent else 0) for s in self.spans)
+
+
+def pack(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> list[Stream]:
+    """Lay trees onto flat streams of at most ``budget`` tokens, in order.
+
+    A tree is never cut: one longer than the budget gets a stream of its own. ``keep_last=False`` leaves out
+    each answer's last token, whose hidden state only a reward head reads.
+
+    Raises:
+        TrainingError: A tree has no prompt, no answer or an answer without ids; weights or streams do not fit
+            the ids; a weight is negative; a figure of a trained position is not finite.
+    """
+    streams: list[Stream] = []
+    waiting: list[Tree] = []
+    length = 0
+    for tree in trees:
+        _require_sound(tree)
+        size = tree.tokens(keep_last)
+        if waiting and length + size > budget:
+            streams.append(_lay_out(waiting, keep_last))
+            waiting, length = [], 0
+        waiting.append(tree)
+        length += size
+    if waiting:
+        streams.append(_lay_out(waiting, keep_last))
+    return streams
+
+
+def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:
+    ids: list[int] = []
+    positions: list[int] = []
+    spans: list[Span] = []
+    take: list[int] = []
+    kept: list[tuple[Answer, int]] = []  # (answer, index in it) of each supervised position
+    answer_S: list[int] = []
+    last: list[int] = []
+    tree_A: list[int] = []
+    for number, tree in enumerate(trees):
+        start, depth = len(ids), len(tree.prompt)
+        ids += tree.prompt
+        positions += range(depth)
+        shared = len(tree.answers) > 1
+        parent = (start, start + depth)
+        if shared:
+            spans.append(Span(*parent))
+        for answer in tree.answers:
+            fed = len(answer.ids) - (not keep_last)
+            first = len(ids)
+            ids += answer.ids[:fed]
+            positions += range(depth, depth + fed)
+            if shared and fed:
+                spans.append(Span(first, first + fed, parent))
+            elif (
+                not shared
+            ):  # one answer: prompt and answer are one plain causal span, which is the same and cheaper
+                spans.append(Span(start, first + fed))
+            for index, weight in enumerate(answer.weights):
+                if weight != 0:
+                    # The one place of the shift: what predicts id j is the position before it.
+                    take.append(first + index - 1 if index else parent[1] - 1)
+                    kept.append((answer, index))
+                    answer_S.append(len(tree_A))
+            last.append(first + fed - 1)
+            tree_A.append(number)
+    stream = Stream(
+        ids_T=torch.tensor(ids, dtype=torch.long),
+        positions_T=torch.tensor(positions, dtype=torch.long),
+        spans=tuple(spans),
+        take_S=torch.tensor(take, dtype=torch.long),
+        targets_S=torch.tensor([answer.ids[index] for answer, index in kept], dtype=torch.long),
+        weights_S=torch.tensor([answer.weights[index] for answer, index in kept], dtype=torch.float32),
+        answer_S=torch.tensor(answer_S, dtype=torch.long),
+        tree_A=torch.tensor(tree_A, dtype=torch.long),
+        rows_A=tuple(answer.row for tree in trees for answer in tree.answers),
+        trees=len(trees),
+        last_A=torch.tensor(last, dtype=torch.long) if keep_last else None,
+    )
+    _add_token_figures(stream, kept)
+    _add_tree_figures(stream, trees)
+    return stream
+
+
+def _add_token_figures(stream: Stream, kept: Sequence[tuple[Answer, int]]) -> None:
+    for name in _names(answer.streams for answer, _ in kept):
+        values = [answer.streams[name][index] if name in answer.streams else None for answer, index in kept]
+        stream.streams[name], stream.present[name] = _filled(values)
+        wrong = (~stream.streams[name].isfinite()).nonzero()
+        if len(wrong):
+            answer, index = kept[int(wrong[0])]
+            raise TrainingError(
+                f'"{name}" of id {index} is {answer.streams[name][index]}, not a number',
+                where=f"row {answer.row}",
+            )
+
+
+def _add_tree_figures(stream: Stream, trees: Sequence[Tree]) -> None:
+    for name in _names(tree.streams for tree in trees):
+        values: list[float | None] = []
+        per_answer = any(isinstance(tree.streams.get(name), Sequence) for tree in trees)
+        for tree in trees:
+            value = tree.streams.get(name)
+            if per_answer:
+                values += value if isinstance(value, Sequence) else [None] * len(tree.answers)
+            else:
+                values.append(value if not isinstance(value, Sequence) else None)
+        if name in stream.present or len(values) != (len(stream.tree_A) if per_answer else len(trees)):
+            raise TrainingError(
+                f'"{name}" is a figure of tokens, of trees and of answers at once, or does not fit them'
+            )
+        stream.figures[name], stream.present[name] = _filled(values)
+
+
+def _names(figures: Iterable[Mapping[str, object]]) -> list[str]:
+    return sorted({name for mapping in figures for name in mapping})
+
+
+def _filled(values: Sequence[float | None]) -> tuple[Tensor, Tensor]:
+    filled = torch.tensor([0.0 if value is None else value for value in values], dtype=torch.float32)
+    return filled, torch.tensor([value is not None for value in values], dtype=torch.bool)
+
+
+def _require_sound(tree: Tree) -> None:
+    where = f"row {tree.answers[0].row}" if tree.answers else None
+    if not tree.prompt or not tree.answers or any(len(answer.ids) == 0 for answer in tree.answers):
+        raise TrainingError("a row needs a prompt, and at least one answer with ids", where=where)
+    for answer in tree.answers:
+        figures = {"weights": answer.weights, **answer.streams}
+        short = next((name for name, values in figures.items() if len(values) != len(answer.ids)), None)
+        if short:
+            raise TrainingError(
+                f"{len(answer.ids)} ids, but {len(figures[short])} {short}", where=f"row {answer.row}"
+            )
+        if any(weight < 0 or not math.isfinite(weight) for weight in answer.weights):
+            raise TrainingError("a weight is negative or not a number", where=f"row {answer.row}")

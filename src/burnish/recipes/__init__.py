@@ -1,0 +1,1 @@
+"""Ready recipes: data, a recipe file and, where people are missing, simulated raters."""

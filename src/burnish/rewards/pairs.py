@@ -1,0 +1,74 @@
+"""Votes as pairs: each pair of answers once, with the share of votes that its first answer won."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from burnish.data import Renderer
+from burnish.objectives.stream import Tree
+from burnish.records import Exchange, Vote
+from burnish.store import Store
+from burnish.tasks.chat import ChatTask
+
+WON = {"a": 1.0, "tie": 0.5, "b": 0.0}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt. ``preference`` is the share of ``votes`` that a won, a tie counting a half.
+
+    ``cluster`` is equal for pairs on the same prompt, ``id`` names the comparison, or the corrected exchange.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    a_ids: tuple[int, ...]
+    b_ids: tuple[int, ...]
+    preference: float
+    votes: int
+    cluster: str
+
+    def tree(self, task: ChatTask, row: int = 0) -> Tree:
+        """The pair on one prompt, as the pairwise term reads it."""
+        return task.pair(self.prompt_ids, self.a_ids, self.b_ids, self.preference, float(self.votes), row)
+
+
+def pairs_of(store: Store, votes: Sequence[Vote], renderer: Renderer, max_length: int) -> list[Pair]:
+    """The pairs that these votes speak about, in the order of their first vote.
+
+    Comparisons give a pair of the two answers; an edit gives the corrected text over the answer it corrects. Votes on
+    erased answers, and pairs longer than ``max_length`` tokens, are left out.
+    """
+    ids = {v.exchange for v in votes} | {v.other for v in votes if v.other}
+    exchanges = store.exchanges.many(sorted(ids))
+    grouped: dict[str, list[Vote]] = defaultdict(list)
+    for vote in votes:
+        if vote.kind == "compare" and vote.choice is not None:
+            grouped[vote.comparison or f"{vote.exchange}:{vote.other}"].append(vote)
+        elif vote.kind == "edit":
+            grouped[f"edit:{vote.sequence}"].append(vote)
+    pairs = []
+    for name, said in grouped.items():
+        first = exchanges.get(said[0].exchange)
+        if first is None:
+            continue
+        if said[0].kind == "edit":
+            better, worse, preference = tuple(renderer.answer(said[0].text or "")), first.answer_ids, 1.0
+        else:
+            other = exchanges.get(said[0].other or "")
+            if other is None:
+                continue
+            better, worse = first.answer_ids, other.answer_ids
+            preference = sum(WON[v.choice or "tie"] for v in said) / len(said)
+        longest = len(first.prompt_ids) + max(len(better), len(worse))
+        if longest <= max_length and better != worse:
+            cluster = _cluster(first)
+            pairs.append(Pair(name, first.prompt_ids, better, worse, preference, len(said), cluster))
+    return pairs
+
+
+def _cluster(exchange: Exchange) -> str:
+    return hashlib.sha256(repr(exchange.prompt_ids).encode()).hexdigest()[:16]

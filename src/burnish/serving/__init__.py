@@ -1,0 +1,1 @@
+"""Answers over HTTP: the answering thread, the OpenAI-compatible routes and the server. Imports no torch."""

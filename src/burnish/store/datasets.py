@@ -1,0 +1,96 @@
+"""Rows of data by dataset record and split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Connection, exists, insert, select
+
+from burnish.errors import StoreError
+from burnish.records import Document, Json, Message, Row
+from burnish.store.database import Database
+from burnish.store.hashing import parse
+from burnish.store.schema import dataset_rows, records, texts
+from burnish.store.texts import NewText, Texts
+
+
+class Datasets:
+    """Adds and reads the rows of datasets."""
+
+    def __init__(self, database: Database, kept: Texts) -> None:
+        self._database, self._texts = database, kept
+
+    def add(self, conn: Connection, dataset: str, split: str, rows: Sequence[Row]) -> None:
+        """Write the rows of one split of the record ``dataset``, in the transaction that writes the record
+        (``once(..., within=...)``), so that no dataset is ever listed without its rows.
+
+        Raises:
+            StoreError: There is no such record, or it has that split already; a dataset never changes.
+        """
+        project = conn.scalar(select(records.c.project).where(records.c.id == dataset))
+        if project is None:
+            raise StoreError(f"there is no dataset {dataset}", mend="add its rows with once(..., within=...)")
+        if conn.scalar(
+            select(exists().where(dataset_rows.c.dataset == dataset, dataset_rows.c.split == split))
+        ):
+            raise StoreError(
+                f"the split {split} of {dataset} is there", mend="changed rows are a new dataset"
+            )
+        new = [NewText(_payload(row), row.subject, row.case) for row in rows]
+        lines = [
+            {
+                "dataset": dataset,
+                "split": split,
+                "position": position,
+                "project": project,
+                "text_id": ref.id,
+                "number": row.number,
+            }
+            for position, (ref, row) in enumerate(
+                zip(self._texts.add_many(conn, project, new), rows, strict=True)
+            )
+        ]
+        if lines:
+            conn.execute(insert(dataset_rows), lines)
+
+    def rows(self, dataset: str, split: str) -> list[Row]:
+        """The rows of a split in order, without those that were erased."""
+        query = (
+            select(dataset_rows.c.number, texts.c.subject, texts.c.case, texts.c.payload)
+            .join(texts, texts.c.id == dataset_rows.c.text_id)
+            .where(dataset_rows.c.dataset == dataset, dataset_rows.c.split == split)
+            .where(texts.c.payload.is_not(None))
+            .order_by(dataset_rows.c.position)
+        )
+        with self._database.read() as conn:
+            return [
+                Row(
+                    prompt=messages(payload["prompt"]),
+                    answer=payload["answer"],
+                    number=number,
+                    subject=subject,
+                    case=case,
+                    documents=documents(payload["documents"]),
+                )
+                for number, subject, case, text in conn.execute(query)
+                for payload in [parse(text)]
+            ]
+
+
+def messages(items: Sequence[Mapping[str, str]]) -> tuple[Message, ...]:
+    """Messages from the JSON that ``asdict`` made of them."""
+    return tuple(Message(**item) for item in items)  # type: ignore[arg-type]
+
+
+def documents(items: Sequence[Mapping[str, str]]) -> tuple[Document, ...]:
+    """Documents from the JSON that ``asdict`` made of them."""
+    return tuple(Document(**item) for item in items)
+
+
+def _payload(row: Row) -> dict[str, Json]:
+    return {
+        "prompt": [asdict(message) for message in row.prompt],
+        "answer": row.answer,
+        "documents": [asdict(document) for document in row.documents],
+    }

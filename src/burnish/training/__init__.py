@@ -1,0 +1,1 @@
+"""Training: one step loop, and the stages that use it."""

@@ -1,0 +1,1 @@
+"""One small file per way to turn rewards into advantages."""

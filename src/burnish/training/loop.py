@@ -1,0 +1,214 @@
+"""The only step loop: a window of trees in, one optimizer update out.
+
+Supervised, reward and online training differ in where a window comes from and which terms they name; none has a loop of
+its own. A term returns a sum and its declared count is taken over the whole window before the first forward: only this
+file divides, so that the gradient does not depend on how the window was cut into streams.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from burnish.errors import TrainingError
+from burnish.objectives.stream import Stream, Tree, pack
+from burnish.objectives.terms import Outputs, Term
+from burnish.progress import Progress
+from burnish.store.runs import RunLog
+from burnish.training import checkpoint
+
+Parameters = Mapping[str, torch.nn.Parameter]
+
+
+class Stop(Exception):
+    """Raised by a source of windows: training ends here, with the parameters of the last checkpoint.
+
+    The brake of reinforcement learning uses it: the window showed that the parameters have gone too far.
+    """
+
+
+class Windows(Protocol):
+    """Where the trees of an update come from."""
+
+    def window(self, step: int) -> Sequence[Tree]:
+        """The trees of update ``step``, a function of the step and the current parameters alone."""
+
+    def boundary(self, step: int) -> bool:
+        """Whether a checkpoint may be taken between the window of ``step`` and its update."""
+
+    def figures(self) -> Mapping[str, Any]:
+        """Figures of the latest window that belong in the log."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the optimizer moves. ``budget`` is the largest number of tokens in one forward."""
+
+    updates: int
+    learning_rate: float
+    schedule: str = "linear"
+    warmup: int = 0
+    clip_norm: float = 1.0
+    budget: int = 1024
+    keep_last: bool = False
+
+
+@dataclass
+class Loop:
+    """One run of the step loop.
+
+    Args:
+        parameters: What is trained, by name.
+        forward: Stream to Outputs, with gradient.
+        windows: Where the trees come from.
+        terms: What is minimised: each term's sum over its declared count, times its weight.
+        folder: Where checkpoints and ``metrics.jsonl`` go.
+    """
+
+    parameters: Parameters
+    forward: Callable[[Stream], Outputs]
+    windows: Windows
+    terms: Sequence[Term]
+    settings: Settings
+    folder: Path
+    progress: Progress
+    what: str = "update"
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.log = RunLog(self.folder)
+        values = list(self.parameters.values())
+        self.optimizer = torch.optim.AdamW(values, lr=self.settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+
+    def run(self) -> tuple[int, str | None]:
+        """Train to the last update, from the last whole checkpoint on.
+
+        Returns:
+            The number of updates done, and why it stopped early (None: it did not).
+
+        Raises:
+            TrainingError: A loss or gradient is not finite, or a checkpoint is not what was written.
+        """
+        start = self.restore()
+        for step in range(start, self.settings.updates):
+            try:
+                trees = self.windows.window(step)
+            except Stop as stop:
+                self.log.log(step, **self.windows.figures(), stopped=str(stop))
+                return self.restore(), str(stop)
+            if self.windows.boundary(step):
+                self.save(step)
+            figures = self.update(step, trees)
+            self.log.log(step, **figures)
+            self.progress.update(self.what, step + 1, self.settings.updates, _note(figures))
+        return self.settings.updates, None
+
+    def update(self, step: int, trees: Sequence[Tree]) -> dict[str, Any]:
+        """One optimizer update on one window; returns its figures."""
+        began = time.perf_counter()
+        counts = {term.name: term.count(trees) for term in self.terms}
+        sums: dict[str, float] = {}
+        tokens = 0
+        streams = pack(trees, self.settings.budget, keep_last=self.settings.keep_last)
+        for stream in streams:
+            tokens += len(stream.ids_T)
+            self._backward(step, stream, counts, sums)
+        _require_used(step, self.terms, counts, sums)
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip_norm))
+        if not math.isfinite(norm):
+            raise TrainingError(f"the gradient of update {step} is not finite ({norm})", mend=_rows(streams))
+        rate = learning_rate(self.settings, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - began
+        figures = {name: total / max(counts[name.split("/")[0]], 1e-12) for name, total in sums.items()}
+        figures = {name: value for name, value in figures.items() if not name.endswith("/used")}
+        return {
+            **figures,
+            **self.windows.figures(),
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "tokens": tokens,
+            "tokens_per_second": tokens / seconds,
+        }
+
+    def _backward(self, step: int, stream: Stream, counts: Mapping[str, float], sums: dict[str, float]) -> None:
+        outputs = self.forward(stream)
+        loss = torch.zeros(())
+        for term in self.terms:
+            result = term.loss(outputs, stream)
+            if counts[term.name] > 0:
+                loss = loss + term.weight * result.total / counts[term.name]
+            sums[term.name] = sums.get(term.name, 0.0) + float(result.total.detach())
+            sums[f"{term.name}/used"] = sums.get(f"{term.name}/used", 0.0) + result.units
+            for name, value in result.metrics.items():
+                key = f"{term.name}/{name}"
+                sums[key] = sums.get(key, 0.0) + float(value)
+        if not torch.isfinite(loss):
+            raise TrainingError(f"the loss of update {step} is not finite ({float(loss.detach())})", mend=_rows([stream]))
+        if loss.requires_grad:
+            loss.backward()
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint that resumes with update ``step``."""
+        tensors = {name: p.detach() for name, p in self.parameters.items()}
+        slots: dict[str, torch.Tensor] = {}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                slots[f"{name}/{key}"] = value
+        checkpoint.save(self.folder, checkpoint.Checkpoint(step, tensors, slots, self.state))
+
+    def restore(self) -> int:
+        """Take the last checkpoint's tensors; returns the update to do next (0 without a checkpoint)."""
+        found = checkpoint.load(self.folder)
+        if found is None:
+            return 0
+        if set(found.tensors) != set(self.parameters):
+            raise TrainingError("the checkpoint holds other tensors than this run trains", where=str(self.folder))
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(found.tensors[name])
+                slots = {k.rsplit("/", 1)[1]: v for k, v in found.optimizer.items() if k.rsplit("/", 1)[0] == name}
+                self.optimizer.state[parameter] = slots
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state = dict(found.state)
+        return found.step
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """The rate of update ``step``: a linear warm-up, then constant, or linear down to a tenth of the peak."""
+    if step < settings.warmup:
+        return settings.learning_rate * (step + 1) / (settings.warmup + 1)
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    share = (step - settings.warmup) / max(1, settings.updates - settings.warmup)
+    return settings.learning_rate * (1.0 - 0.9 * share)
+
+
+def _require_used(step: int, terms: Sequence[Term], counts: Mapping[str, float], sums: Mapping[str, float]) -> None:
+    """The declared count is the units that were used, or a denominator is wrong and the loss with it."""
+    for term in terms:
+        used = sums.get(f"{term.name}/used", 0.0)
+        if not math.isclose(used, counts[term.name], rel_tol=1e-5, abs_tol=1e-6):
+            raise TrainingError(
+                f"update {step}: the term {term.name} declared {counts[term.name]} {term.unit}s and used {used}",
+                mend="this is a bug of the term; please report it",
+            )
+
+
+def _rows(streams: Sequence[Stream]) -> str:
+    rows = sorted({int(row) for stream in streams for row in stream.rows_A})
+    return f"look at rows {', '.join(map(str, rows[:20]))}; a lower learning_rate may help"
+
+
+def _note(figures: Mapping[str, Any]) -> str:
+    shown = ("likelihood", "pairwise", "policy", "reward", "kl", "accuracy", "tokens_per_second")
+    return " ".join(f"{n} {figures[n]:.3g}" for n in shown if isinstance(figures.get(n), float))

@@ -1,0 +1,170 @@
+"""The reward stage: a head and the last layers on the frozen start version learn who wins (Bradley and Terry 1952)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.config import Recipe
+from burnish.errors import TrainingError
+from burnish.feedback import votes_of
+from burnish.models.artifacts import load_version
+from burnish.models.adapters import Lora
+from burnish.models.reward import RewardModel
+from burnish.objectives.stream import Stream, Tree, pack
+from burnish.objectives.terms import Outputs, pairwise_term
+from burnish.progress import Progress
+from burnish.records import Json, Record
+from burnish.rewards.pairs import Pair, pairs_of
+from burnish.statistics import calibration_error, mean_interval
+from burnish.store import Store, Work, derive_seed
+from burnish.tasks.chat import ChatTask
+from burnish.training.loop import Loop, Settings
+from burnish.training.settings import reward_settings, shown
+from burnish.training.supervised import Epochs
+
+VERSION = 1
+BATCH = 16
+HELD_OUT = 0.15
+
+
+@dataclass
+class Boundaries:
+    """Hidden states at the freezing boundary, once per pair: what lies below never changes, so no epoch repeats it.
+
+    A pair's place is its ``row``; 4 bytes x width x tokens of memory each.
+    """
+
+    model: RewardModel
+    kept: dict[int, torch.Tensor]
+
+    @classmethod
+    def of(cls, model: RewardModel, trees: Sequence[Tree], budget: int, progress: Progress) -> Boundaries:
+        kept: dict[int, torch.Tensor] = {}
+        place = 0
+        for stream in pack(trees, budget):
+            hidden = model.boundary(stream)
+            start = 0
+            for tree in trees[place : place + stream.trees]:
+                kept[tree.answers[0].row] = hidden[start : start + tree.tokens()].clone()
+                start += tree.tokens()
+            place += stream.trees
+            progress.update("reward: reading pairs", place, len(trees))
+        return cls(model, kept)
+
+    def forward(self, stream: Stream) -> Outputs:
+        boundary = torch.cat([self.kept[row] for row in stream.rows_A[::2]])
+        return Outputs(scores_A=self.model.scores(stream, boundary=boundary))
+
+
+def train_reward(
+    recipe: Recipe, start: Record, snapshot: Record, store: Store, cache: Path, progress: Progress
+) -> Record:
+    """Learn a reward from the snapshot's votes, on the frozen ``start`` version; kind "reward".
+
+    The record's body holds the held-out accuracy with its interval beside the raters' agreement with each other, the
+    calibration error, and the predicted odds of every held-out pair.
+
+    Raises:
+        TrainingError: Fewer votes than ``reward.min_comparisons``, or none of them prefers an answer.
+    """
+    assert recipe.reward is not None
+    table = recipe.reward
+    choices = reward_settings(recipe)
+    work = Work(
+        kind="reward",
+        stage="reward",
+        version=VERSION,
+        settings={
+            "reward": table.model_dump(mode="json") | {n: c.value for n, c in choices.items()},
+            "feedback": {"sources": list(recipe.feedback.sources)},
+        },
+        parents=(start, snapshot),
+        seed=derive_seed(recipe.seed, "reward"),
+        project=recipe.name,
+    )
+
+    def make() -> Mapping[str, Json]:
+        loaded = load_version(store, start, cache)
+        votes = snapshot_votes(store, snapshot, kinds=table.learn_from)
+        pairs = pairs_of(store, votes, loaded.renderer, recipe.data.max_length)
+        _require_preference(pairs, table.min_comparisons)
+        task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+        trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
+        learned, held = _split(pairs, work.seed)
+        lora = Lora(rank=choices["rank"].value, alpha=2 * choices["rank"].value)
+        model = RewardModel.on(loaded.model, lora, layers=table.layers, seed=work.seed)
+        settings = Settings(0, choices["learning_rate"].value, warmup=4, budget=2048, keep_last=True)
+        boundaries = Boundaries.of(model, trees, settings.budget, progress)
+        windows = Epochs([trees[i] for i in learned], BATCH, work.seed)
+        loop = Loop(
+            model.parameters(),
+            boundaries.forward,
+            windows,
+            [pairwise_term()],
+            replace(settings, updates=windows.per_epoch * choices["epochs"].value),
+            store.work_folder(work),
+            progress,
+            what="reward update",
+        )
+        loop.run()
+        odds = _odds(boundaries, [trees[i] for i in held], settings.budget)
+        body = {
+            "settings": shown(choices),
+            "votes": snapshot.body["votes"],
+            "agreement": snapshot.body["agreement"],
+            "pairs": {"learned": len(learned), "held_out": len(held)},
+            **_held_out(odds, [pairs[i] for i in held], work.seed),
+        }
+        return body | save_reward(store, model, loaded, start)
+
+    return store.once(work, make, progress=progress)
+
+
+def _require_preference(pairs: Sequence[Pair], least: int) -> None:
+    votes = sum(pair.votes for pair in pairs)
+    if votes < least:
+        raise TrainingError(
+            f"{votes} votes to learn from, and reward.min_comparisons is {least}",
+            mend="collect more votes on the compare page, or lower reward.min_comparisons",
+        )
+    if all(pair.preference == 0.5 for pair in pairs):
+        raise TrainingError("every vote is a tie: there is no preference to learn", mend="ask more raters")
+
+
+def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int]]:
+    """Indices to learn from and to hold out; all pairs of one prompt are on one side."""
+    held = {c for c in {p.cluster for p in pairs} if derive_seed(seed, "held out", c) % 1000 < 1000 * HELD_OUT}
+    places = range(len(pairs))
+    return [i for i in places if pairs[i].cluster not in held], [i for i in places if pairs[i].cluster in held]
+
+
+def _odds(boundaries: Boundaries, trees: Sequence[Tree], budget: int) -> list[float]:
+    """The predicted probability that a wins, for each pair."""
+    found: list[float] = []
+    with torch.no_grad():
+        for stream in pack(trees, budget):
+            scores = boundaries.forward(stream).scores_A
+            assert scores is not None
+            found += torch.sigmoid(scores[0::2] - scores[1::2]).tolist()
+    return found
+
+
+def _held_out(odds: Sequence[float], pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
+    """Accuracy on the votes of held-out pairs (a tie is left out), calibration, and the odds themselves."""
+    decided = [(p, pair) for p, pair in zip(odds, pairs, strict=True) if pair.preference != 0.5]
+    if not decided:
+        return {"accuracy": None, "calibration_error": None, "predictions": {}}
+    right = [max(pair.preference, 1 - pair.preference) if (p > 0.5) == (pair.preference > 0.5) else 0.0
+             for p, pair in decided]
+    accuracy = mean_interval(right, [pair.cluster for _, pair in decided], seed=seed)
+    return {
+        "accuracy": asdict(accuracy),
+        "calibration_error": calibration_error([p for p, _ in decided], [q.preference for _, q in decided], bins=5),
+        "predictions": {pair.id: p for p, pair in zip(odds, pairs, strict=True)},
+    }

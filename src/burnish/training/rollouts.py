@@ -1,0 +1,207 @@
+"""Rollouts: groups of answers of the current policy, scored and turned into windows; and the brake that watches them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from burnish.errors import TrainingError
+from burnish.models.language import LanguageModel
+from burnish.objectives.stream import Answer, Stream, Tree, pack
+from burnish.objectives.terms import Outputs, Term, TermResult
+from burnish.sampling import Params, Sample, Sampler
+from burnish.store import derive_seed
+from burnish.training.credit import grpo
+from burnish.training.loop import Stop
+
+MINIBATCHES = 2
+MISMATCH_LIMIT = 1.01  # mean exp |sampler logprob - trainer logprob| that an exact sampler stays under
+MISMATCH_TOKENS = 2000
+
+Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]], list[list[float]]]
+Keep = Callable[[int, Sequence[Sequence[int]], Sequence[Sequence[Sample]]], list[str]]
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """How far the policy may go from its start: KL in nats per token, and the share its mean length may move."""
+
+    kl: float
+    length: float
+
+    def exceeded(self, kl: float, length: float, start_length: float) -> str | None:
+        """Why to stop, or None."""
+        if not kl <= self.kl:
+            return f"KL to the start is {kl:.3f} nats a token, over rl.stop_kl = {self.kl}"
+        moved = length / start_length - 1
+        if not abs(moved) <= self.length:
+            return f"the mean length moved by {moved:+.0%}, over rl.stop_length = {self.length:.0%}"
+        return None
+
+
+@dataclass
+class Rollouts:
+    """Windows of reinforcement learning: ``prompts_per_rollout`` groups a rollout, cut into two minibatches.
+
+    ``sampler`` makes the engine of the current policy; ``score`` gives rewards; ``keep`` stores a few samples for
+    people to read and returns their ids; ``demonstrations`` are supervised trees mixed into every window.
+    A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
+    """
+
+    sampler: Callable[[], Sampler]
+    reference: LanguageModel
+    score: Score
+    keep: Keep
+    prompts: Sequence[Sequence[int]]
+    prompts_per_rollout: int
+    group: int
+    params: Params
+    budgets: Budgets
+    seed: int
+    demonstrations: Sequence[Tree] = ()
+    start_length: float | None = None
+    part: int = 0
+    _groups: list[Tree] = field(default_factory=list)
+    _figures: dict[str, Any] = field(default_factory=dict)
+    _mismatch: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+    def window(self, step: int) -> list[Tree]:
+        rollout, self.part = divmod(step, MINIBATCHES)
+        if self.part == 0:
+            self._groups = self._collect(rollout, step)
+        else:
+            self._figures = {}
+        size = -(-len(self._groups) // MINIBATCHES)
+        return [*self._groups[self.part * size : (self.part + 1) * size], *self._shown(step)]
+
+    def boundary(self, step: int) -> bool:
+        return step % MINIBATCHES == 0
+
+    def figures(self) -> Mapping[str, Any]:
+        return self._figures
+
+    def measure(self, prompts: Sequence[Sequence[int]], n: int, seed: int) -> tuple[list[Tree], dict[str, Any]]:
+        """Sample and score ``n`` answers to each prompt; the groups as trees, and their figures."""
+        params = Params(self.params.temperature, 1.0, self.params.max_new_tokens, seed, self.params.stop_ids)
+        samples = self.sampler().sample(prompts, n, params)
+        rewards = self.score(prompts, [[s.ids for s in group] for group in samples])
+        trees = [
+            Tree(prompt, tuple(_answer(s, a, i) for s, a in zip(group, advantage, strict=True)))
+            for i, (prompt, group, advantage) in enumerate(
+                zip(prompts, samples, map(grpo.advantages, rewards) if n > 1 else [[0.0]] * len(prompts), strict=True)
+            )
+        ]
+        trees = self._with_reference(trees)
+        return trees, _figures(samples, rewards, trees)
+
+    def _collect(self, rollout: int, step: int) -> list[Tree]:
+        chosen = self._chosen(rollout)
+        trees, figures = self.measure(chosen, self.group, derive_seed(self.seed, "rollout", str(rollout)))
+        self._figures = figures
+        if self.start_length is None:
+            self.start_length = figures["length"]
+        why = self.budgets.exceeded(figures["kl"], figures["length"], self.start_length)
+        if why:
+            raise Stop(why)
+        samples = [[Sample(a.ids, a.streams["old_logp"], "stop") for a in t.answers] for t in trees]
+        self._figures["samples"] = self.keep(step, chosen, samples)
+        return trees
+
+    def _chosen(self, rollout: int) -> list[Sequence[int]]:
+        """The prompts of a rollout: the next ones of a fixed order, a new order for each pass."""
+        found: list[Sequence[int]] = []
+        for place in range(rollout * self.prompts_per_rollout, (rollout + 1) * self.prompts_per_rollout):
+            turn, index = divmod(place, len(self.prompts))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "prompts", str(turn)))
+            found.append(self.prompts[torch.randperm(len(self.prompts), generator=generator).tolist()[index]])
+        return found
+
+    def _shown(self, step: int) -> list[Tree]:
+        """The demonstrations of an update: as many as it has groups, in turn."""
+        if not self.demonstrations:
+            return []
+        size = max(1, self.prompts_per_rollout // MINIBATCHES)
+        return [self.demonstrations[(step * size + i) % len(self.demonstrations)] for i in range(size)]
+
+    def _with_reference(self, trees: Sequence[Tree]) -> list[Tree]:
+        """The same trees with "reference_logp": logprobs under the start version, at the sampling temperature."""
+        found: list[float] = []
+        with torch.no_grad():
+            for stream in pack(trees, 2048, keep_last=False):
+                logp = self.reference.logp(stream, temperature=self.params.temperature).logp_S
+                assert logp is not None
+                found += logp.tolist()
+        at = iter(found)
+        return [
+            Tree(
+                tree.prompt,
+                tuple(
+                    Answer(a.ids, a.weights, {**a.streams, "reference_logp": [next(at) for _ in a.ids]}, a.row)
+                    for a in tree.answers
+                ),
+            )
+            for tree in trees
+        ]
+
+    def mismatch_term(self) -> Term:
+        """Mean exp |trainer logprob - sampler logprob| on fresh samples, before the policy moved. Weight 0.
+
+        Raises (in the loss):
+            TrainingError: Over ``MISMATCH_LIMIT`` on ``MISMATCH_TOKENS`` tokens or more.
+        """
+
+        def count(trees: Sequence[Tree]) -> float:
+            answers = [a for t in trees for a in t.answers if "old_logp" in a.streams]
+            return 0.0 if self.part else sum(a.units for a in answers)
+
+        def loss(outputs: Outputs, stream: Stream) -> TermResult:
+            assert outputs.logp_S is not None
+            zero = torch.zeros(())
+            on = stream.present.get("old_logp")
+            if self.part or on is None or not on.any():
+                return TermResult(zero)
+            apart = (outputs.logp_S.detach()[on] - stream.streams["old_logp"][on]).abs().exp()
+            self._mismatch[0] += float(apart.sum())
+            self._mismatch[1] += len(apart)
+            mean = self._mismatch[0] / self._mismatch[1]
+            if self._mismatch[1] >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:
+                raise TrainingError(
+                    f"sampler and trainer disagree: mean exp |difference of logprobs| is {mean:.4f}, over {MISMATCH_LIMIT}",
+                    mend="this is a bug of the sampler or the trainer; please report it with `burnish doctor`",
+                )
+            return TermResult(apart.sum(), {}, float(len(apart)))
+
+        return Term("mismatch", "token", 0.0, count, loss)
+
+
+def _answer(sample: Sample, advantage: float, row: int) -> Answer:
+    length = len(sample.ids)
+    return Answer(sample.ids, [1.0] * length, {"old_logp": sample.logprobs, "advantage": [advantage] * length}, row)
+
+
+def _figures(
+    samples: Sequence[Sequence[Sample]], rewards: Sequence[Sequence[float]], trees: Sequence[Tree]
+) -> dict[str, Any]:
+    flat = [sample for group in samples for sample in group]
+    all_rewards = [reward for group in rewards for reward in group]
+    if not all(map(math.isfinite, all_rewards)):
+        raise TrainingError(f"a reward is not finite: {all_rewards}", mend="train the reward again")
+    apart = [
+        old - ref
+        for tree in trees
+        for answer in tree.answers
+        for old, ref in zip(answer.streams["old_logp"], answer.streams["reference_logp"], strict=True)
+    ]
+    idle = sum(len(a.ids) for t in trees for a in t.answers if a.streams["advantage"][0] == 0.0)
+    return {
+        "reward": sum(all_rewards) / len(all_rewards),
+        "kl": sum(apart) / len(apart),
+        "length": sum(len(s.ids) for s in flat) / len(flat),
+        "cut_share": sum(s.finish_reason == "length" for s in flat) / len(flat),
+        "diversity": sum(len({tuple(s.ids) for s in group}) / len(group) for group in samples) / len(samples),
+        "idle_share": idle / len(apart),
+    }

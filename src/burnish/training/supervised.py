@@ -1,0 +1,113 @@
+"""Supervised fine-tuning: the answers of the training rows, by likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.config import Recipe
+from burnish.errors import TrainingError
+from burnish.models.adapters import Lora
+from burnish.models.artifacts import load_version, save_version
+from burnish.objectives.stream import Tree
+from burnish.objectives.terms import likelihood_term
+from burnish.progress import Progress
+from burnish.records import Json, Record
+from burnish.store import Store, Work, derive_seed
+from burnish.tasks.chat import ChatTask
+from burnish.training.loop import Loop, Settings
+from burnish.training.settings import sft_settings, shown
+
+VERSION = 1
+CHECKPOINT_EVERY = 8
+
+
+@dataclass
+class Epochs:
+    """Windows of ``batch`` trees; each pass over the trees has an order of its own, drawn from ``seed``."""
+
+    trees: Sequence[Tree]
+    batch: int
+    seed: int
+    every: int = CHECKPOINT_EVERY
+    _orders: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def per_epoch(self) -> int:
+        """Updates in one pass; the last one may hold fewer trees."""
+        return -(-len(self.trees) // self.batch)
+
+    def window(self, step: int) -> list[Tree]:
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch not in self._orders:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", str(epoch)))
+            self._orders = {epoch: torch.randperm(len(self.trees), generator=generator).tolist()}
+        order = self._orders[epoch]
+        return [self.trees[i] for i in order[place * self.batch : (place + 1) * self.batch]]
+
+    def boundary(self, step: int) -> bool:
+        return step > 0 and step % self.every == 0
+
+    def figures(self) -> Mapping[str, Any]:
+        return {}
+
+
+def train_supervised(
+    recipe: Recipe, start: Record, dataset: Record, store: Store, cache: Path, progress: Progress
+) -> Record:
+    """Train the answers of the dataset's train split into a new version that continues ``start``.
+
+    Raises:
+        TrainingError: There is no row to train on, or a loss is not finite.
+    """
+    rows = store.datasets.rows(dataset.id, "train")
+    if not rows:
+        raise TrainingError("the train split has no rows", mend="burnish check says why rows were dropped")
+    choices = sft_settings(recipe, len(rows))
+    work = Work(
+        kind="version",
+        stage="sft",
+        version=VERSION,
+        settings={
+            "sft": {name: choice.value for name, choice in choices.items()},
+            "adapt": recipe.adapt.model_dump(mode="json"),
+        },
+        parents=(start, dataset),
+        seed=derive_seed(recipe.seed, "sft"),
+        project=recipe.name,
+    )
+
+    def make() -> Mapping[str, Json]:
+        progress.say(
+            "sft: "
+            + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items())
+        )
+        lora = Lora(rank=choices["rank"].value, alpha=2 * choices["rank"].value, layers=recipe.adapt.layers)
+        loaded = load_version(store, start, cache, lora=lora, trainable=True, seed=work.seed)
+        task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+        trees = [task.supervised(row) for row in rows]
+        batch = choices["batch_size"].value
+        windows = Epochs(trees, batch, work.seed)
+        updates = windows.per_epoch * choices["epochs"].value
+        settings = Settings(updates, choices["learning_rate"].value, warmup=min(4, updates // 8))
+        loop = Loop(
+            loaded.model.parameters(),
+            loaded.model.logp,
+            windows,
+            [likelihood_term()],
+            settings,
+            store.work_folder(work),
+            progress,
+            what="sft update",
+        )
+        done, _ = loop.run()
+        figures = {"updates": done, "rows": len(rows), "tokens": sum(t.tokens(keep_last=False) for t in trees)}
+        return save_version(
+            store, loaded, stage="sft", settings=shown(choices), figures=figures
+        )
+
+    return store.once(work, make, name="next", progress=progress)

@@ -1,0 +1,1 @@
+"""The pages, and the app that alone mounts routers behind the guard."""

