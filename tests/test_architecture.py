@@ -12,10 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "burnish"
-ORDER = (
-    "errors records config progress store statistics objectives data models sampling tasks rewards evaluation "
-    "training registry feedback monitoring serving pipeline recipes web cli"
-).split()
+ORDER = """
+    errors records config progress store statistics feedback objectives data models sampling tasks rewards evaluation
+    training registry monitoring serving recipes pipeline web cli
+""".split()
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = {"store/migrations/versions/0001_first.py:upgrade"}
 FILES = sorted(SOURCE.rglob("*.py"))

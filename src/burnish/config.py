@@ -55,7 +55,9 @@ class Sft(Table):
 
     learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate; auto is 1e-3 for LoRA.")
     batch_size: Positive | Auto = Field("auto", description="Rows per update; auto is 8.")
-    epochs: Positive | Auto = Field("auto", description="Passes over the training rows; auto aims at 32 updates or more.")
+    epochs: Positive | Auto = Field(
+        "auto", description="Passes over the training rows; auto aims at 32 updates or more."
+    )
 
 
 class Evaluate(Table):
@@ -82,7 +84,9 @@ class Feedback(Table):
 class Reward(Table):
     """A reward learned from comparisons."""
 
-    learn_from: tuple[Literal["compare", "edit"], ...] = Field(("compare",), description="Kinds of vote it learns from.")
+    learn_from: tuple[Literal["compare", "edit"], ...] = Field(
+        ("compare",), description="Kinds of vote it learns from."
+    )
     min_comparisons: Positive = Field(200, description="The stage waits until so many votes are in.")
     layers: Positive = Field(6, description="Adapt the last so many layers under the head.")
     epochs: Positive | Auto = Field("auto", description="Passes over the comparisons; auto is 2.")
@@ -97,11 +101,15 @@ class Rl(Table):
     prompts: Positive = Field(4, description="Prompts per rollout.")
     group: Annotated[int, Field(ge=2)] = Field(8, description="Answers sampled per prompt.")
     learning_rate: PositiveFloat | Auto = Field("auto", description="Learning rate; auto is 5e-4.")
-    kl: Annotated[float, Field(ge=0)] | Auto = Field("auto", description="Weight of KL to the start version; auto is 0.02.")
+    kl: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto", description="Weight of KL to the start version; auto is 0.02."
+    )
     clip: tuple[PositiveFloat, PositiveFloat] = Field((0.2, 0.28), description="Lower and upper clip of the ratio.")
     stop_kl: PositiveFloat = Field(0.15, description="Stops when KL per token to the start version exceeds this.")
     stop_length: PositiveFloat = Field(0.3, description="Stops when the mean length has moved by more than this share.")
-    demonstrations: Annotated[float, Field(ge=0)] = Field(0.0, description="Weight of the SFT rows' likelihood inside rl.")
+    demonstrations: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Weight of the SFT rows' likelihood inside rl."
+    )
 
 
 class Gate(Table):
@@ -144,7 +152,9 @@ class Recipe(Table):
     task: Literal["chat"] = Field(description="The kind of task.")
     base: str = Field(description="A local folder, a hub name, package:NAME, or an own version (support@6).")
     start: Literal["production", "sft"] = Field("sft", description="What the first stage of a later turn starts from.")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Every random choice derives from it and the stage's name.")
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="Every random choice derives from it and the stage's name."
+    )
     data: Data
     adapt: Adapt = Adapt()
     sft: Sft = Sft()
@@ -210,9 +220,7 @@ def _require_known_keys(table: type[Table], raw: dict[str, Any], at: tuple[str, 
             near = difflib.get_close_matches(key, table.model_fields, n=1, cutoff=0.5)
             known = ", ".join(table.model_fields)
             mend = f'did you mean "{near[0]}"?' if near else f"known here: {known}"
-            raise ConfigError(
-                f'unknown key "{".".join((*at, key))}"', where=_place(path, text, (*at, key)), mend=mend
-            )
+            raise ConfigError(f'unknown key "{".".join((*at, key))}"', where=_place(path, text, (*at, key)), mend=mend)
         inner = _table_of(table.model_fields[key].annotation)
         if inner:
             for part in value if isinstance(value, list) else [value]:

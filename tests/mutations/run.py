@@ -45,7 +45,11 @@ def test_sees(mutation: Mutation, tree: Path) -> str | None:
         path.write_text(source)
     if done.returncode == 1:
         return None
-    return "the test stays green" if done.returncode == 0 else f"pytest ended with {done.returncode}: {done.stdout[-300:]}"
+    return (
+        "the test stays green"
+        if done.returncode == 0
+        else f"pytest ended with {done.returncode}: {done.stdout[-300:]}"
+    )
 
 
 def main(names: list[str]) -> int:
@@ -59,7 +63,11 @@ def main(names: list[str]) -> int:
         for number, mutation in enumerate(mutations, 1):
             why = test_sees(mutation, tree)
             missed += why is not None
-            print(f"[{number}/{len(mutations)}] {'red' if why is None else 'MISSED'}  {mutation.name}", why or "", flush=True)
+            print(
+                f"[{number}/{len(mutations)}] {'red' if why is None else 'MISSED'}  {mutation.name}",
+                why or "",
+                flush=True,
+            )
     print(f"{len(mutations) - missed} of {len(mutations)} mutations seen")
     return 1 if missed or not mutations else 0
 

@@ -1,6 +1,6 @@
-"""CSV as people have it: a byte order mark, other delimiters, newlines inside quotes, ragged and broken rows.
+"""CSV as people have it: any of four delimiters, newlines inside quotes, ragged and broken rows.
 
-The standard library's reader gives up the whole file at one broken quote; this one loses one line and goes on.
+The standard library's reader gives up the whole file at one broken quote; this one loses one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One record of the file. ``fields`` is None where its quotes do not close; ``text`` is what stands there."""
+    """One record of the file and its ``text``; ``fields`` is None where its quotes do not close."""
 
     number: int
     fields: list[str] | None
@@ -59,12 +59,12 @@ def _line_end(text: str, start: int) -> int:
 
 
 def choose_delimiter(text: str, known: Callable[[list[str]], bool], where: str) -> str:
-    """The one delimiter under which the header names columns that ``known`` recognises and the rows agree with it.
+    """The one delimiter under which ``known`` recognises the header and the rows are as wide as it.
 
     Raises:
-        DataError: The header is recognised under no delimiter or under several, or most rows disagree with it.
+        DataError: There is none, or more than one.
     """
-    headers = {d: next((line.fields for line in records(text, d)), None) or [] for d in DELIMITERS}
+    headers = {d: next(records(text, d)).fields or [] for d in DELIMITERS}
     fitting = [d for d, header in headers.items() if known(header)]
     if fitting and max(map(len, headers.values())) == 1:
         return "\t"  # one column: a comma inside a text separates nothing

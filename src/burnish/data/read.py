@@ -1,13 +1,14 @@
 """Files into tables: JSONL, JSON and CSV, with the line of whatever is wrong.
 
-What is wrong with the file is an error at once; what is wrong with one row is told with its number and costs that row.
+What is wrong with the file is an error at once; what is wrong with one row is told with its number and costs
+that row alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,10 @@ ROW_LIMIT = 200_000  # bytes of one row's text
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One row as it stands in the file; ``problem`` says why it cannot even be taken apart."""
+    """One row as it stands in the file: its fields, or its text where it cannot even be taken apart."""
 
     number: int
-    fields: Mapping[str, Json]
-    text: str | None = None
+    content: Json
     problem: BadRow | None = None
 
 
@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that is left out: its number, why, what to do about it, and the file or split that it stood in."""
+    """A row that is left out: its number, why, what to do about it, and the file or split it stood in."""
 
     number: int
     reason: str
@@ -118,14 +118,14 @@ def understand(table: Table, *, subject: str | None = None, answers: bool = True
         try:
             if raw.problem is not None:
                 raise raw.problem
-            rows.append(reader.row(raw.number, raw.fields, ROW_LIMIT))
+            rows.append(reader.row(raw.number, raw.content, ROW_LIMIT))
         except BadRow as bad:
             dropped.append(Dropped(bad.number or raw.number, bad.reason, bad.mend, table.path.name))
     if not rows and not recognised(table.columns):
         raise DataError(
-            f"unknown shape: no row has fields that are known as prompt or messages, only {named(table.columns)}",
+            f"unknown shape: no field is known as prompt or messages, only {named(table.columns)}",
             where=where,
-            mend='known are {"messages": [...]}, prompt and completion, instruction and output, question and answer',
+            mend="name them messages, prompt and completion, instruction and output, or question and answer",
         )
     if not rows:
         hint = "bare prompts belong into data.prompts" if answers else "see the reasons above"
@@ -145,8 +145,8 @@ def read_table(path: Path) -> Table:
     """The file taken apart into rows of named fields.
 
     Raises:
-        DataError: It is missing, empty, not UTF-8, holds a NUL, is of an unknown kind, not JSON at some line, or
-            separated by an unclear delimiter.
+        DataError: It is missing, empty, not UTF-8, holds a NUL, is of an unknown kind, is not JSON at some
+            line, or is separated by an unclear delimiter.
     """
     kind = path.suffix.lower()
     readers = {".jsonl": _json, ".ndjson": _json, ".json": _json, ".csv": _csv, ".tsv": _csv}
@@ -167,8 +167,9 @@ def _bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-        raise DataError(reason, where=str(path), mend="check the path; it is relative to the recipe") from error
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else f"cannot be read: {error}"
+        raise DataError(reason, where=str(path), mend="check the path (a recipe's are relative to it)") from error
     if not data.strip():
         raise DataError("the file is empty", where=str(path), mend="put at least one example into it")
     return data
@@ -196,21 +197,29 @@ def _text(data: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
 
 def _json(text: str, path: Path) -> tuple[str, tuple[str, ...], list[Raw]]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if text.lstrip().startswith("[") or not _is_jsonl([line for _, line in lines[:2]]):
+    if not lines:
+        return "JSON", (), []
+    if _is_document(lines[0][1].strip(), len(lines)):
         whole = _parse(text, path, 1)
-        if isinstance(whole, dict):
-            whole = next((whole[k] for k in ("data", "rows", "examples", "train") if isinstance(whole.get(k), list)), [whole])
-        return _items("JSON", list(enumerate(whole, 1)))
+        held = whole if isinstance(whole, list) else _held(whole)
+        rows = [whole] if held is None else held
+        return _items("JSON", list(enumerate(rows, 1)))
     return _items("JSONL", [(number, _parse(line, path, number)) for number, line in lines])
 
 
-def _is_jsonl(first_two: list[str]) -> bool:
-    """One object a line: the second line stands for itself. A single line is a whole document if it holds a list."""
+def _is_document(first: str, lines: int) -> bool:
+    """Whether the file is one JSON document, not one object a line, judged by its first line."""
     try:
-        parsed = json.loads(first_two[-1])
+        parsed = json.loads(first)
     except (ValueError, RecursionError):
-        return not first_two[0].strip().endswith(("{", "["))
-    return len(first_two) == 2 or not (isinstance(parsed, dict) and isinstance(parsed.get("data"), list))
+        return first.startswith("[") or first.endswith(("{", "[", ",", ":"))
+    return lines == 1 and (isinstance(parsed, list) or _held(parsed) is not None)
+
+
+def _held(whole: Json) -> list[Json] | None:
+    """The rows of {"data": [...]}."""
+    lists = [whole.get(k) for k in ("data", "rows", "examples", "train")] if isinstance(whole, dict) else []
+    return next((held for held in lists if isinstance(held, list)), None)
 
 
 def _parse(text: str, path: Path, line: int) -> Json:
@@ -221,10 +230,11 @@ def _parse(text: str, path: Path, line: int) -> Json:
         raise DataError(
             f"not JSON at line {line + error.lineno - 1}: {error.msg}, in {shown!r}",
             where=str(path),
-            mend="each line must be one JSON object" if line > 1 or "\n" not in text else "mend the JSON there",
+            mend="mend that line; a .jsonl file has one JSON object a line",
         ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON at line {line}: nested too deep, or a number too long", where=str(path)) from error
+        what = f"not JSON at line {line}: nested too deep, or a number too long"
+        raise DataError(what, where=str(path), mend="mend that line") from error
 
 
 def _items(form: str, items: list[tuple[int, Json]]) -> tuple[str, tuple[str, ...], list[Raw]]:
@@ -233,10 +243,7 @@ def _items(form: str, items: list[tuple[int, Json]]) -> tuple[str, tuple[str, ..
     for number, item in items:
         if isinstance(item, dict):
             columns |= dict.fromkeys(item)
-            raws.append(Raw(number, item))
-        else:
-            problem = BadRow(f"it is {type(item).__name__}, not an object", 'write {"field": ...}')
-            raws.append(Raw(number, {}, json.dumps(item), problem))
+        raws.append(Raw(number, item))
     return form, tuple(columns), raws
 
 
@@ -249,8 +256,11 @@ def _csv(text: str, path: Path) -> tuple[str, tuple[str, ...], list[Raw]]:
     names = [normal(name) for name in header]
     twice = {name for name in header if normal(name) and names.count(normal(name)) > 1}
     if twice:
-        raise DataError(f"columns of one name: {named(sorted(twice))}", where=f"{path} row 1", mend="rename one of them")
-    form = "CSV" if delimiter == "," or len(header) == 1 else f"CSV separated by {csvfile.DELIMITERS[delimiter]}"
+        raise DataError(
+            f"columns of one name: {named(sorted(twice))}", where=f"{path} row 1", mend="rename one of them"
+        )
+    usual = delimiter == "," or len(header) == 1
+    form = "CSV" if usual else f"CSV separated by {csvfile.DELIMITERS[delimiter]}"
     return form, tuple(header), list(_csv_rows(lines, header))
 
 
@@ -259,8 +269,8 @@ def _csv_rows(lines: Iterator[csvfile.Line], header: list[str]) -> Iterator[Raw]
         if not line.text.strip():
             continue
         if line.fields is None:
-            problem = BadRow("a quote is opened and not closed", 'close it, and write "" for a quote inside quotes')
-            yield Raw(line.number, {}, line.text, problem)
+            problem = BadRow("a quote is opened and not closed", 'close it; a quote inside quotes is ""')
+            yield Raw(line.number, line.text, problem)
             continue
         fields = csvfile.trimmed(line.fields, len(header))
         if len(fields) != len(header):
@@ -268,6 +278,6 @@ def _csv_rows(lines: Iterator[csvfile.Line], header: list[str]) -> Iterator[Raw]
                 f"{len(fields)} fields where the header has {len(header)}",
                 "put quotes around a text that holds the delimiter",
             )
-            yield Raw(line.number, {}, line.text, problem)
+            yield Raw(line.number, line.text, problem)
             continue
         yield Raw(line.number, dict(zip(header, fields, strict=True)))

@@ -17,10 +17,12 @@ ANSWERS = (
     "completion", "output", "answer", "response", "reply", "agentmessage", "agentreply", "agentresponse",
     "supportreply", "assistant", "bestanswer", "target",
 )  # fmt: skip
+DOCUMENTS = ("documents", "context")
 CASES = ("case", "caseid", "conversationid", "ticketid")
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "customer": "user",
-    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant",
+    "bot": "assistant",
 }  # fmt: skip
 SHAPES = {("prompt", "completion"): "prompt and completion", ("instruction", "output"): "Alpaca"}
 
@@ -34,7 +36,7 @@ class BadRow(Exception):
 
 
 def normal(name: str) -> str:
-    """A column's name without case, spaces, underscores and hyphens: "Customer Message" is customer_message."""
+    """A column's name by its letters and digits alone: "Customer Message" is customer_message."""
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
@@ -66,12 +68,14 @@ class Reader:
         self.used: set[str] = set()
         self.notes: Counter[str] = Counter()
 
-    def row(self, number: int, fields: Mapping[str, Json], limit: int) -> Row:
+    def row(self, number: int, fields: Json, limit: int) -> Row:
         """The row, tidied.
 
         Raises:
             BadRow: It has no usable prompt, or no answer where one is needed.
         """
+        if not isinstance(fields, dict):
+            raise BadRow(f"it is {type(fields).__name__}, not an object", 'write {"field": ...}')
         row: dict[str, Json] = {}
         for name, value in fields.items():
             if not normal(name):
@@ -89,7 +93,9 @@ class Reader:
 
     def _row(self, number: int, row: Mapping[str, Json], limit: int) -> Row:
         messages = self._messages(row)
-        size = sum(len(m.content.encode(errors="surrogatepass")) for m in messages)
+        documents = self._documents(row)
+        texts = [m.content for m in messages] + [d.text for d in documents]
+        size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
         if size > limit:
             raise BadRow(f"{size:,} bytes of text, more than {limit:,}", "shorten it, or cut it into several rows")
         for place, message in enumerate(messages, 1):
@@ -103,7 +109,7 @@ class Reader:
             number=number,
             subject=self._label(row, (self.subject,) if self.subject else ()),
             case=self._label(row, CASES),
-            documents=_documents(row.get("documents")),
+            documents=documents,
         )
 
     def _ends(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], str | None]:
@@ -138,7 +144,9 @@ class Reader:
             raise BadRow(f"no field known as a prompt, only {named(row)}", "name it prompt, question or messages")
         if reply is None and "chosen" in row and "rejected" in row:
             raise BadRow("chosen and rejected answers are votes, not examples", "rename chosen to answer to learn it")
-        shape = SHAPES.get((ask, reply or ""), f'columns "{ask}" and "{reply}"' if reply else f'bare prompts in "{ask}"')
+        shape = SHAPES.get(
+            (ask, reply or ""), f'columns "{ask}" and "{reply}"' if reply else f'bare prompts in "{ask}"'
+        )
         self._saw(shape, ask, *([reply] if reply else []))
         return [*self._system(row), *self._asked(row, ask), *_answered(row, reply)]
 
@@ -167,6 +175,11 @@ class Reader:
             self.notes[f'rows have no "{self.subject_name}": they cannot be found by it'] += 1
         return None
 
+    def _documents(self, row: Mapping[str, Json]) -> tuple[Document, ...]:
+        name = next((n for n in DOCUMENTS if row.get(n)), None)
+        self.used.add(name or "")
+        return _documents(row[name]) if name else ()
+
     def _saw(self, shape: str, *columns: str) -> None:
         self.shapes[shape] += 1
         self.used.update(columns)
@@ -179,7 +192,7 @@ class Reader:
 
     def odd(self, columns: Sequence[str]) -> tuple[str, ...]:
         """What a person should know about the file: unused columns, several answers, missing subjects."""
-        known = self.used | {"row", "documents"}
+        known = self.used | ({"row"} if self.numbered else set())
         unused = [c for c in columns if c.strip() and normal(c) not in known]
         notes = [f"{count} {note}" for note, count in self.notes.items() if count]
         return (*notes, *([f"columns not used: {named(unused)}"] if unused else []))
@@ -204,7 +217,10 @@ def _conversation(value: Json, name: str) -> list[Message]:
         role, content = keys.get("role", keys.get("from")), keys.get("content", keys.get("value"))
         known = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
         if known is None:
-            raise BadRow(f"message {place} has the unknown role {str(role)[:40]!r}", "known are system, user, assistant")
+            raise BadRow(
+                f"message {place} has the unknown role {str(role)[:40]!r}",
+                "known are system, user, assistant",
+            )
         if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
             content = "\n".join(_string(p.get("text"), "text") for p in content)
         messages.append(Message(known, _string("" if content is None else content, f"content of message {place}")))
@@ -223,8 +239,9 @@ def _check_text(message: Message, place: int) -> None:
 
 def _documents(value: Json) -> tuple[Document, ...]:
     """Documents as objects with id, title and text, or as plain strings."""
-    if value in (None, "", []):
+    if not value:
         return ()
+    value = [value] if isinstance(value, str) else value
     if not isinstance(value, list):
         raise BadRow('"documents" is not a list', 'write [{"id": "...", "title": "...", "text": "..."}]')
     found: list[Document] = []

@@ -25,10 +25,11 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LAYER = re.compile(r"\.layers\.(\d+)\.")
-# What a foreign adapter may ask for that would change what it computes; each is refused unless empty or false.
+# What a foreign adapter may ask for that would change what it computes: refused unless empty or false.
 FOREIGN = (
     "use_dora", "modules_to_save", "lora_bias", "fan_in_fan_out", "alpha_pattern", "layer_replication",
-    "trainable_token_indices", "target_parameters", "use_qalora", "use_bdlora", "arrow_config", "alora_invocation_tokens",
+    "trainable_token_indices", "target_parameters", "use_qalora", "use_bdlora", "arrow_config",
+    "alora_invocation_tokens",
 )  # fmt: skip
 # Initialisations that leave the base as it is; the others (PiSSA, OLoRA, CorDA, LoftQ) subtract from it.
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")
@@ -36,7 +37,7 @@ PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")
 
 @dataclass(frozen=True)
 class Lora:
-    """The shape of a new adapter on every linear layer of the last ``layers`` layers; ``alpha`` None is 2 rank."""
+    """A new adapter on every linear layer of the last ``layers`` layers; ``alpha`` None is 2 rank."""
 
     rank: int = 16
     alpha: float | None = None
@@ -49,9 +50,11 @@ class Lora:
 
 
 class LoraLinear(nn.Module):
-    """A linear layer with an adapter; ``weight`` and ``bias`` are the frozen base's own tensors, not copies."""
+    """A linear layer with an adapter; ``weight`` and ``bias`` are the frozen base's own tensors."""
 
-    def __init__(self, base: nn.Linear, lora_A: Tensor, lora_B: Tensor, scale: float, trainable: bool) -> None:
+    def __init__(
+        self, base: nn.Linear, lora_A: Tensor, lora_B: Tensor, scale: float, trainable: bool
+    ) -> None:
         super().__init__()
         self.weight, self.bias, self.scale = base.weight, base.bias, scale
         self.lora_A = nn.Parameter(lora_A, requires_grad=trainable)
@@ -83,13 +86,15 @@ def attach(module: nn.Module, lora: Lora, seed: int, trainable: bool = True) -> 
         for name, part in module.named_modules()
         if isinstance(part, nn.Linear) and name.rpartition(".")[2] in TARGETS and LAYER.search(name)
     }
-    depth = 1 + max((_layer(name) for name in found), default=-1)
+    depth = 1 + max((layer_of(name) for name in found), default=-1)
     if not depth or (lora.layers != "all" and not 1 <= lora.layers <= depth):
-        raise ModelError(f"cannot adapt {lora.layers} of {depth} layers", mend=f"adapter layers are {TARGETS}")
+        raise ModelError(
+            f"cannot adapt {lora.layers} of {depth} layers", mend=f"adapter layers are {TARGETS}"
+        )
     generator = torch.Generator().manual_seed(seed)
     first = 0 if lora.layers == "all" else depth - lora.layers
     for name, linear in sorted(found.items()):
-        if _layer(name) >= first:
+        if layer_of(name) >= first:
             bound = 1 / math.sqrt(linear.in_features)
             lora_A = torch.empty(lora.rank, linear.in_features).uniform_(-bound, bound, generator=generator)
             lora_B = torch.zeros(linear.out_features, lora.rank)
@@ -117,19 +122,24 @@ def adapter_files(module: nn.Module, base_name: str) -> dict[str, bytes]:
     ranks = {len(layer.lora_A) for layer in layers.values()}
     scales = {layer.scale for layer in layers.values()}
     if len(ranks) != 1 or len(scales) != 1:
-        raise ModelError("there is no adapter to save" if not layers else "the adapter has several ranks or scales")
+        raise ModelError(
+            "there is no adapter to save" if not layers else "the adapter has several ranks or scales"
+        )
     tensors = {}
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach().contiguous()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach().contiguous()
     broken = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if broken:
-        raise ModelError(f"{broken} is not finite", mend="the training that made it diverged: lower its learning rate")
+        raise ModelError(
+            f"{broken} is not finite", mend="the training that made it diverged: lower its learning rate"
+        )
     rank = ranks.pop()
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name, "inference_mode": True,
-        "r": rank, "lora_alpha": scales.pop() * rank, "lora_dropout": 0.0, "bias": "none", "use_rslora": False,
-        "init_lora_weights": True, "fan_in_fan_out": False, "modules_to_save": None, **_places(module, list(layers)),
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name, "inference_mode":
+        True, "r": rank, "lora_alpha": scales.pop() * rank, "lora_dropout": 0.0, "bias": "none", "use_rslora":
+        False, "init_lora_weights": True, "fan_in_fan_out": False, "modules_to_save": None, **_places(module,
+        list(layers)),
     }  # fmt: skip
     return {CONFIG: json.dumps(config, indent=2, sort_keys=True).encode(), WEIGHTS: save(tensors)}
 
@@ -143,7 +153,7 @@ def load_adapter(module: nn.Module, files: Mapping[str, Path], trainable: bool =
     """
     for name in (CONFIG, WEIGHTS):
         if name not in files:
-            pickled = any(Path(path).suffix in (".bin", ".pth", ".pt") for path in files.values())
+            pickled = any(Path(file).suffix in (".bin", ".pth", ".pt") for file in files)
             mend = "pickled weights are never read: save it as safetensors" if pickled else None
             raise ModelError(f"the adapter has no {name}", mend=mend)
     where = str(files[CONFIG])
@@ -170,13 +180,17 @@ def _pairs(tensors: Mapping[str, Tensor], where: str) -> dict[str, tuple[Tensor,
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
         if not match or not LAYER.search(match[1]):
-            raise ModelError(f"the adapter holds {key}, which is no LoRA of a layer of the trunk", where=where)
+            raise ModelError(
+                f"the adapter holds {key}, which is no LoRA of a layer of the trunk", where=where
+            )
         if not tensor.isfinite().all():
             raise ModelError(f"{key} is not finite", where=where)
         halves.setdefault(match[1], {})[match[2]] = tensor
     lame = next((name for name, pair in halves.items() if len(pair) != 2), None)
     if lame or not halves:
-        raise ModelError(f"{lame} has only one of lora_A and lora_B" if lame else "the adapter is empty", where=where)
+        raise ModelError(
+            f"{lame} has only one of lora_A and lora_B" if lame else "the adapter is empty", where=where
+        )
     return {name: (pair["A"], pair["B"]) for name, pair in sorted(halves.items())}
 
 
@@ -194,14 +208,15 @@ def _require_plain(config: Mapping[str, object], where: str) -> None:
 def _places(module: nn.Module, names: list[str]) -> dict[str, object]:
     """``target_modules`` and ``layers_to_transform`` that name exactly these layers."""
     targets = sorted({name.rpartition(".")[2] for name in names})
-    layers = sorted({_layer(name) for name in names})
-    depth = 1 + max(_layer(name) for name, _ in module.named_modules() if LAYER.search(name + "."))
+    layers = sorted({layer_of(name) for name in names})
+    depth = 1 + max(layer_of(name) for name, _ in module.named_modules() if LAYER.search(name + "."))
     if len(names) != len(targets) * len(layers):
         return {"target_modules": sorted(names)}
     return {"target_modules": targets, "layers_to_transform": layers if len(layers) < depth else None}
 
 
-def _layer(name: str) -> int:
+def layer_of(name: str) -> int:
+    """Which layer of the trunk a module or tensor of this name belongs to."""
     match = LAYER.search(name + ".")
     assert match
     return int(match[1])

@@ -17,12 +17,15 @@ from burnish.errors import ModelError
 from burnish.objectives import Span
 
 NAME = "burnish_flat"
-# Architectures whose trunk is plain causal attention and whose logits are the head's product and nothing else.
+# Architectures whose trunk is plain causal attention and whose logits are the head's product, nothing else.
 KNOWN = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def register() -> str:
-    """Make the flat attention known to transformers; returns its name. No mask function: no mask is ever built."""
+    """Make the flat attention known to transformers, without a mask function, so that no mask is built.
+
+    Returns its name.
+    """
     AttentionInterface.register(NAME, flat_attention)
     return NAME
 

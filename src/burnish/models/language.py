@@ -6,7 +6,7 @@ Axes: T packed tokens, S supervised positions, D width, V vocabulary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -24,14 +24,15 @@ from burnish.objectives import Outputs, Stream
 
 
 class LanguageModel:
-    """A base with at most one adapter. ``module`` is transformers' causal LM; base tensors are shared and frozen.
+    """A base with at most one adapter. ``module`` is transformers' causal LM; the base's tensors are frozen.
 
-    ``path`` is "flat" (packed streams) or "slow" (transformers' plain forward, one row at a time, eager attention,
-    full logits); ``message`` says why where it is slow.
+    ``path`` is "flat" (packed streams) or "slow" (transformers' plain forward, one row at a time, eager
+    attention, full logits); ``message`` says why where it is slow. ``folded`` says that an adapter was folded
+    into the weights, which are no longer the base's.
     """
 
-    def __init__(self, module: nn.Module, base: Base, checkpointing: bool = False) -> None:
-        self.module, self.base = module, base
+    def __init__(self, module: Any, base: Base, checkpointing: bool = False) -> None:
+        self.module, self.base, self.folded = module, base, False
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         module.eval()
@@ -61,14 +62,21 @@ class LanguageModel:
         Raises:
             ModelError: The base cannot be loaded, or the adapter does not fit it.
         """
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, logging
 
+        logging.disable_progress_bar()
         try:
             module = AutoModelForCausalLM.from_pretrained(
-                base.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+                base.folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"the base {base.name} cannot be loaded: {error}", where=str(base.folder)) from error
+            raise ModelError(
+                f"the base {base.name} cannot be loaded: {error}", where=str(base.folder)
+            ) from error
         return cls(module, base, checkpointing)._adapt(adapter, lora, trainable, seed)
 
     def sibling(
@@ -78,7 +86,13 @@ class LanguageModel:
         trainable: bool = False,
         seed: int = 0,
     ) -> LanguageModel:
-        """Another model over the same base tensors: without an adapter, with a saved or with a new one."""
+        """Another model over the same base tensors: without an adapter, with a saved or with a new one.
+
+        Raises:
+            ModelError: This model's adapter is folded into its weights, or the new one does not fit.
+        """
+        if self.folded:
+            raise ModelError("a model with a folded adapter has no base tensors to share")
         twin = self._shell(share_adapter=True)
         adapters.detach(twin.module, merge=False)
         return twin._adapt(adapter, lora, trainable, seed)
@@ -93,6 +107,7 @@ class LanguageModel:
     def merged(self) -> LanguageModel:
         """A frozen model with the adapter folded into copies of the layers it changes; the rest is shared."""
         twin = self._shell(share_adapter=True)
+        twin.folded = self.folded or bool(adapters.adapted(twin.module))
         adapters.detach(twin.module, merge=True)
         return twin
 
@@ -105,7 +120,7 @@ class LanguageModel:
         return adapters.adapter_files(self.module, self.base.name)
 
     def logp(self, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
-        """logp_S = log-softmax(logits / temperature) of the targets, and the entropy in nats where asked for."""
+        """log-softmax(logits / temperature) of the targets [S], and the entropy [S] where asked for."""
         if not self._fits(stream):
             return self.logp_slow(stream, temperature, entropy)
         hidden_SD = self.hidden(stream)[stream.take_S]
@@ -119,43 +134,47 @@ class LanguageModel:
         logp_S = logp_SV.gather(1, stream.targets_S[:, None])[:, 0]
         return Outputs(logp_S, -(logp_SV.exp() * logp_SV).sum(-1) if entropy else None)
 
-    def hidden(self, stream: Stream, boundary_TD: Tensor | None = None) -> Tensor:
-        """The hidden states after the last norm [T, D]; ``boundary_TD`` (see ``boundary``) spares the lower layers."""
+    def hidden(self, stream: Stream, boundary: Tensor | None = None) -> Tensor:
+        """The hidden states after the last norm [T, D]; ``boundary`` (see there) spares the lower layers."""
         if not self._fits(stream):
             return self.hidden_slow(stream)
-        if boundary_TD is None:
+        if boundary is None or boundary.shape[1] == 0:
             return self._run(self.trunk, stream, input_ids=stream.ids_T[None])
-        return self._run(self._part(self.first_trained, None), stream, inputs_embeds=boundary_TD[None])
+        return self._run(self._part(self.first_trained, None), stream, inputs_embeds=boundary[None])
 
     def hidden_slow(self, stream: Stream) -> Tensor:
         """The slow twin of ``hidden``."""
         trunk = self._twin.get_decoder()
-        return torch.cat([trunk(input_ids=row[None]).last_hidden_state[0, own:] for row, own in _rows(stream)])
+        return torch.cat(
+            [trunk(input_ids=row[None]).last_hidden_state[0, own:] for row, own in _rows(stream)]
+        )
 
     @torch.no_grad()
-    def boundary(self, stream: Stream) -> Tensor | None:
-        """The input [T, D] of the first trained layer: the same at every step, so it may be kept between epochs.
+    def boundary(self, stream: Stream) -> Tensor:
+        """The input of the first trained layer [T, D]: the same at every step, so it may be kept.
 
-        None where there is nothing to spare: no layer below it, or the slow path.
+        A row's part of it does not depend on what it is packed with. [T, 0] where there is nothing to spare:
+        no layer below the first trained one, or the slow path.
         """
         if self.first_trained == 0 or not self._fits(stream):
-            return None
+            return torch.empty(len(stream.ids_T), 0)
         return self._run(self._part(0, self.first_trained), stream, input_ids=stream.ids_T[None])
 
     @property
     def first_trained(self) -> int:
         """The lowest layer with a trained adapter (0 where nothing is trained)."""
-        return min((adapters._layer(name) for name in self.parameters()), default=0)
+        return min((adapters.layer_of(name) for name in self.parameters()), default=0)
 
     @property
-    def trunk(self) -> nn.Module:
+    def trunk(self) -> Any:
         """The model without its output head."""
         return self.module.get_decoder()
 
     @property
     def head(self) -> Tensor:
         """The output head's weight [V, D]."""
-        return self.module.get_output_embeddings().weight
+        weight: Tensor = self.module.get_output_embeddings().weight
+        return weight
 
     def use_slow(self, reason: str) -> None:
         """Run the slow path from now on, and say why."""
@@ -163,7 +182,73 @@ class LanguageModel:
         self.module.set_attn_implementation("eager")
 
     def checkpoint(self) -> None:
-        """Keep only each layer's input and compute the rest again in the backward: less memory, a third more time."""
+        """Keep only each layer's input and compute the rest again in the backward."""
         self.checkpointing = True
-        self.module.gradient_checkpointing_enable({"use_reentrant": False})
-        self.module.train()
+        # The first is its name in transformers 5, the second in 4.
+        enable = getattr(
+            self.module, "activation_checkpointing_enable", self.module.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
+        for layer in self.trunk.layers:
+            # A layer is checkpointed in training mode; its parts stay in evaluation mode: no dropout.
+            layer.training = True
+
+    @cached_property
+    def _twin(self) -> Any:
+        """The module that the slow path runs: the same tensors under eager attention."""
+        if self.path == "slow":
+            return self.module
+        twin = self._shell(share_adapter=True).module
+        twin.set_attn_implementation("eager")
+        return twin
+
+    def _fits(self, stream: Stream) -> bool:
+        window = attention.window(self.module.config)
+        if self.path == "flat" and window is not None and stream.longest > window:
+            self.message = (
+                f"a row of {stream.longest} tokens exceeds the sliding window of {window}: it runs slowly"
+            )
+            return False
+        return self.path == "flat"
+
+    def _run(self, trunk: Any, stream: Stream, **inputs: Tensor) -> Tensor:
+        output = trunk(**inputs, position_ids=stream.positions_T[None], use_cache=False, spans=stream.spans)
+        hidden_TD: Tensor = output.last_hidden_state[0]
+        return hidden_TD
+
+    def _part(self, first: int, last: int | None) -> Any:
+        """The trunk's layers ``first`` to ``last``; the final norm belongs to the last one only."""
+        part = copy.copy(self.trunk)
+        part._modules = dict(self.trunk._modules)
+        part.layers = self.trunk.layers[first:last]
+        if last is not None:
+            part.norm = nn.Identity()
+        return part
+
+    def _shell(self, share_adapter: bool) -> LanguageModel:
+        """A copy of the structure that shares the frozen tensors, and the adapter's where asked for."""
+        tensors = chain(self.module.parameters(), self.module.buffers())
+        shared = {id(tensor): tensor for tensor in tensors if share_adapter or not tensor.requires_grad}
+        twin: LanguageModel = copy.copy(self)
+        twin.__dict__.pop("_twin", None)
+        twin.module = copy.deepcopy(self.module, shared).eval()
+        twin.checkpointing = False
+        return twin
+
+    def _adapt(
+        self, adapter: Mapping[str, Path] | None, lora: Lora | None, trainable: bool, seed: int
+    ) -> LanguageModel:
+        if adapter is not None and lora is not None:
+            raise ModelError("a model has one adapter: either a saved or a new one")
+        if adapter is not None:
+            adapters.load_adapter(self.module, adapter, trainable)
+        elif lora is not None:
+            adapters.attach(self.module, lora, seed, trainable)
+        return self
+
+
+def _rows(stream: Stream) -> Iterator[tuple[Tensor, int]]:
+    """Each span as a row of its own: (parent's and own ids, where its own begin)."""
+    for span in stream.spans:
+        above = stream.ids_T[slice(*span.parent)] if span.parent else stream.ids_T[:0]
+        yield torch.cat([above, stream.ids_T[span.start : span.stop]]), len(above)

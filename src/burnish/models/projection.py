@@ -19,7 +19,8 @@ CHUNK = 256  # positions whose logits exist at one time: 50 MB for a vocabulary 
 def target_logp(
     hidden_SD: Tensor, head_VD: Tensor, targets_S: Tensor, temperature: float = 1.0, entropy: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """log-softmax(hidden head^T / temperature) at the targets [S], and the distributions' entropy [S] in nats.
+    """log-softmax(hidden head^T / temperature) at the targets [S], and the distributions' entropy [S] in
+    nats.
 
     Both have gradients with respect to ``hidden_SD``; the head is frozen.
 
@@ -35,8 +36,8 @@ def target_logp(
 class _TargetLogp(torch.autograd.Function):
     """The gradient of a logprob is (head[target] - p head) / T, whatever comes from above scales it by row.
 
-    So the forward keeps that row and the backward needs no logits. The entropy's gradient is rarely wanted: its logits
-    are computed again.
+    So the forward keeps that row and the backward needs no logits. The entropy's gradient is rarely wanted:
+    its logits are computed again.
     """
 
     @staticmethod

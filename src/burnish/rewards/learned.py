@@ -11,7 +11,10 @@ from burnish.objectives.stream import Answer, Tree, pack
 
 
 def score_answers(
-    model: RewardModel, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]], budget: int = 2048
+    model: RewardModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]],
+    budget: int = 2048,
 ) -> list[list[float]]:
     """The reward of every answer to every prompt; a prompt's answers share its forward.
 

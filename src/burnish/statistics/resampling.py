@@ -91,8 +91,11 @@ def _per_cluster(values_N: Array, clusters: Sequence[Hashable]) -> tuple[Array, 
     """Sum and number of the values of each cluster, in order of first appearance."""
     number: dict[Hashable, int] = {}
     index_N = np.array([number.setdefault(cluster, len(number)) for cluster in clusters])
-    ones_N = np.ones_like(values_N)
-    return np.bincount(index_N, weights=values_N), np.bincount(index_N, weights=ones_N)
+    sums_K: Array = np.zeros(len(number))
+    counts_K: Array = np.zeros(len(number))
+    np.add.at(sums_K, index_N, values_N)
+    np.add.at(counts_K, index_N, 1.0)
+    return sums_K, counts_K
 
 
 def _ratio_interval(sums_K: Array, counts_K: Array, seed: int, resamples: int, level: float) -> Figure:

@@ -25,4 +25,6 @@ def share_interval(successes: int, total: int, *, level: float = 0.95) -> Figure
     share = successes / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Figure(share, max(0.0, middle - half), min(1.0, middle + half), total, level)
+    low = middle - half if successes > 0 else 0.0  # exact, where rounding would leave a hair
+    high = middle + half if successes < total else 1.0
+    return Figure(share, low, high, total, level)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from burnish.store.chain import append
+from burnish.store.erasure import Forgotten
 from burnish.store.hashing import canonical, derive_seed, digest_of, now
 from burnish.store.ledger import Lineage, Work
 from burnish.store.runs import RunLog
 from burnish.store.store import Store, open_store
 from burnish.store.texts import TextRef
+from burnish.store.verify import Verified
 
 __all__ = [
+    "Forgotten",
     "Lineage",
     "RunLog",
     "Store",
     "TextRef",
+    "Verified",
     "Work",
     "append",
     "canonical",

@@ -1,18 +1,20 @@
 """Files named by the SHA-256 of what they hold: written whole or not at all, never changed.
 
-Weights, tokenizers and reports go here; rows of data never do, because a file named by its content cannot forget
-a part of it.
+Weights, tokenizers and reports go here; rows of data never do, because a file named by its content cannot
+forget a part of it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from burnish.errors import StoreError
+from burnish.records import Json
 from burnish.store.database import explained
 from burnish.store.hashing import CHUNK, canonical, file_digest
 
@@ -126,6 +128,16 @@ def manifest(data: bytes) -> dict[str, str] | None:
     except ValueError:
         return None
     return files if isinstance(files, dict) and all(isinstance(f, str) for f in files.values()) else None
+
+
+def digests_in(value: Json) -> Iterator[str]:
+    """Every string in a value that could be a blob's digest."""
+    if isinstance(value, str):
+        if re.fullmatch(r"[0-9a-f]{64}", value):
+            yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from digests_in(item)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The two chained logs, votes and promotions: each row holds the digest of the one before it in its project."""
+"""The chained logs, votes and promotions: each row holds the digest of the one before it in its project."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from burnish.store.schema import texts
 def append(conn: Connection, table: Table, values: Mapping[str, Any]) -> int:
     """Add a row to ``votes`` or ``promotions`` and return its sequence.
 
-    ``sequence``, ``previous`` and ``digest`` are filled in, and ``created_at`` where it is absent. Runs inside the
-    caller's ``store.write()``, whose lock is what makes the chain straight.
+    ``sequence``, ``previous`` and ``digest`` are filled in, and ``created_at`` where it is absent. Runs
+    inside the caller's ``store.write()``, whose lock is what keeps the chain straight.
 
     Raises:
-        StoreError: A value is not a finite number.
+        StoreError: A value names no column, or is not a finite number.
         sqlalchemy.exc.IntegrityError: The idempotency key is taken, or a reference names nothing.
     """
-    row = {column.name: values.get(column.name) for column in table.columns}
+    unknown = values.keys() - table.columns.keys()
+    if unknown:
+        raise StoreError(f"{table.name} has no {', '.join(sorted(unknown))}")
+    row: dict[str, Any] = {column.name: values.get(column.name) for column in table.columns}
     row["created_at"] = row["created_at"] or now()
     for column in table.columns:
         if isinstance(column.type, Float) and row[column.name] is not None:
@@ -57,18 +60,22 @@ def link(row: Mapping[str, Any], text_digest: str | None) -> str:
     return digest_of([{name: value for name, value in row.items() if name != "digest"}, text_digest])
 
 
-def broken_links(conn: Connection, table: Table) -> Iterator[str]:
-    """One line per row whose content or whose place in the chain is not what it was when it was written."""
-    previous: dict[str, str] = {}
-    query = select(table).order_by(table.c.sequence)
+def broken_links(conn: Connection, table: Table) -> Iterator[str | None]:
+    """One entry per row: None, or a line where its content or its place is not what it was when written."""
     digests: dict[str, str] = {}
     if "text_id" in table.c:
-        joined = select(table.c.text_id, texts.c.digest).join(texts, texts.c.id == table.c.text_id)
-        digests = {row.text_id: row.digest for row in conn.execute(joined)}
-    for row in conn.execute(query).mappings():
-        name = f"{table.name} {row['sequence']}"
-        if link(row, digests.get(row.get("text_id") or "")) != row["digest"]:
-            yield f"{name}: the row is not what was written"
-        if row["previous"] != previous.get(row["project"]):
-            yield f"{name}: it does not follow the row before it"
+        query = select(table.c.text_id, texts.c.digest).join(texts, texts.c.id == table.c.text_id)
+        digests = {row.text_id: row.digest for row in conn.execute(query)}
+    previous: dict[str, str] = {}
+    rows = conn.execute(select(table).order_by(table.c.sequence)).mappings()
+    for expected, row in enumerate(rows, 1):
+        if row["sequence"] != expected:
+            yield f"{table.name}: number {expected} is gone"
+            return
+        if link(dict(row), digests.get(row.get("text_id") or "")) != row["digest"]:
+            yield f"{table.name} {row['sequence']}: the row is not what was written"
+        elif row["previous"] != previous.get(row["project"]):
+            yield f"{table.name} {row['sequence']}: it does not follow the row before it"
+        else:
+            yield None
         previous[row["project"]] = row["digest"]

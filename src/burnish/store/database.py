@@ -7,14 +7,14 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -29,7 +29,9 @@ PRAGMAS = {
     "recursive_triggers": 1,  # so that INSERT OR REPLACE meets the append-only triggers too
     "temp_store": 2,  # memory: no text in temporary files
 }
+MIGRATIONS = Path(__file__).parent / "migrations"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Database:
@@ -92,17 +94,21 @@ class Database:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a failure of the disk or of the database file into a StoreError that says which and how to go on."""
+    """Turn a failure of the disk or the database file into a StoreError that says which and how to go on."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             raise disk_full(path) from error
-        raise StoreError(f"{error.strerror}: {error.filename}", where=str(path)) from error
+        if error.errno in FORBIDDEN:
+            raise StoreError(
+                "no permission to write here", where=str(path), mend="see who owns the folder"
+            ) from error
+        raise
     except IntegrityError:
         raise
-    except DBAPIError as error:
-        said = str(error.orig)
+    except (DBAPIError, sqlite3.Error) as error:
+        said = str(error.__cause__ or error)
         if "full" in said or "disk I/O" in said:
             raise disk_full(path) from error
         if "locked" in said or "readonly" in said or "unable to open" in said:
@@ -123,7 +129,7 @@ def disk_full(path: Path) -> StoreError:
 
 
 def prepare(path: Path) -> None:
-    """Create the folder and the database, or bring an older one to this schema, under a lock and after a copy.
+    """Create the folder and the database, or migrate an older one, under a lock and after a copy.
 
     Raises:
         StoreError: The schema is newer than this Burnish, or the file is no store. Nothing was touched.
@@ -137,12 +143,15 @@ def prepare(path: Path) -> None:
     known = {revision.revision for revision in script.walk_revisions()}
     if _current(path, known) == script.get_current_head():
         return
-    with explained(path):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(path / "open.lock", timeout=60):
-            current = _current(path, known)
-            if current != script.get_current_head():
-                _migrate(path, config, current)
+    try:
+        with explained(path):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(path / "open.lock", timeout=60):
+                current = _current(path, known)
+                if current != script.get_current_head():
+                    _migrate(path, config, current)
+    except Timeout as error:
+        raise StoreError("another process is migrating it", where=str(path), mend="wait for it") from error
 
 
 def _migrate(path: Path, config: Config, current: str | None) -> None:
@@ -151,14 +160,19 @@ def _migrate(path: Path, config: Config, current: str | None) -> None:
     try:
         if current is not None:
             copy.unlink(missing_ok=True)
-            with sqlite3.connect(database.file) as source, sqlite3.connect(copy) as target:
+            with closing(sqlite3.connect(database.file)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
-            source.close(), target.close()
         with database.write() as conn:
             config.attributes["connection"] = conn
             command.upgrade(config, "head")
         # the copy holds the personal text of its time: kept longer, it would escape erasure
         copy.unlink(missing_ok=True)
+    except StoreError:
+        raise
+    except Exception as error:
+        what = f"the store could not be brought to this schema: {error}"
+        kept = f", and a copy is in {copy}" if copy.exists() else ""
+        raise StoreError(what, where=str(path), mend=f"it is as it was{kept}") from error
     finally:
         database.close()
 
@@ -194,7 +208,7 @@ def _current(path: Path, known: set[str]) -> str | None:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
 
 
@@ -217,7 +231,7 @@ def _engine(file: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
-        # a write takes its lock at once: a read that turns into a write would fail when another writer was faster
+        # a write takes its lock at once: a read that became a write would fail where another was faster
         conn.exec_driver_sql(f"BEGIN {conn.get_execution_options().get('burnish_begin', 'DEFERRED')}")
 
     return engine

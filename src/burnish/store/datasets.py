@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import Connection, exists, insert, select
 
 from burnish.errors import StoreError
 from burnish.records import Document, Json, Message, Row
 from burnish.store.database import Database
-from burnish.store.hashing import parse
+from burnish.store.hashing import digest_of, parse
 from burnish.store.schema import dataset_rows, records, texts
 from burnish.store.texts import NewText, Texts
+
+PLACED = ("dataset", "split", "position", "project", "text_id", "number")
 
 
 class Datasets:
@@ -38,19 +41,12 @@ class Datasets:
                 f"the split {split} of {dataset} is there", mend="changed rows are a new dataset"
             )
         new = [NewText(_payload(row), row.subject, row.case) for row in rows]
-        lines = [
-            {
-                "dataset": dataset,
-                "split": split,
-                "position": position,
-                "project": project,
-                "text_id": ref.id,
-                "number": row.number,
-            }
-            for position, (ref, row) in enumerate(
-                zip(self._texts.add_many(conn, project, new), rows, strict=True)
-            )
-        ]
+        kept = self._texts.add_many(conn, project, new)
+        lines = []
+        for position, (ref, row) in enumerate(zip(kept, rows, strict=True)):
+            line = {"dataset": dataset, "split": split, "position": position, "project": project}
+            line |= {"text_id": ref.id, "number": row.number}
+            lines.append(line | {"digest": row_digest(line, ref.digest)})
         if lines:
             conn.execute(insert(dataset_rows), lines)
 
@@ -86,6 +82,11 @@ def messages(items: Sequence[Mapping[str, str]]) -> tuple[Message, ...]:
 def documents(items: Sequence[Mapping[str, str]]) -> tuple[Document, ...]:
     """Documents from the JSON that ``asdict`` made of them."""
     return tuple(Document(**item) for item in items)
+
+
+def row_digest(row: Mapping[str, Any], text_digest: str) -> str:
+    """The digest of a row's place, with its text's salted digest for what it says."""
+    return digest_of([{name: row[name] for name in PLACED}, text_digest])
 
 
 def _payload(row: Row) -> dict[str, Json]:

@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 
 
 def canonical(value: Json) -> str:
-    """The one JSON text of a value: sorted keys, no blanks, ASCII; a float that JSON lacks is ``{"float": "nan"}``.
+    """The one JSON text of a value: sorted keys, no blanks, ASCII; nan is written as ``{"float": "nan"}``.
 
     Raises:
         StoreError: Something in ``value`` is no JSON; the message says where.

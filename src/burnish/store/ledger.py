@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, or_, select
 from burnish.errors import StoreError
 from burnish.progress import Progress
 from burnish.records import Json, Record
-from burnish.store.blobs import Blobs
+from burnish.store.blobs import Blobs, digests_in
 from burnish.store.database import Database
 from burnish.store.hashing import canonical, digest_of, now, parse
 from burnish.store.schema import lineage, record_blobs, records
@@ -30,8 +30,8 @@ SEALED = tuple(column.name for column in records.columns if column.name != "seal
 class Work:
     """What a stage is about to do. Equal works have equal keys, and are done once.
 
-    ``version`` is the integer in the stage's file, raised when its code gives another result; ``settings`` is its
-    resolved section of the recipe; ``parents`` are its inputs, of which the content counts.
+    ``version`` is the integer in the stage's file, raised when its code gives another result; ``settings`` is
+    its resolved section of the recipe; ``parents`` are its inputs, of which the content counts.
     """
 
     kind: str
@@ -98,10 +98,10 @@ class Ledger(Database):
         progress: Progress | None = None,
         within: Callable[[Connection], None] | None = None,
     ) -> Record:
-        """The record of this work: the finished one, else what ``make`` returns as its body, written with its lineage.
+        """The record of this work: the finished one, else what ``make`` returns as its body.
 
-        ``make`` runs outside any transaction; ``within`` writes the rows that belong to the record, in its
-        transaction. A version without a ``name`` gets the next one of its project. ``progress`` hears why a stage
+        ``make`` runs outside any transaction; then record, lineage and what ``within`` writes are committed
+        together. A version without a ``name`` gets the next of its project. ``progress`` hears why a stage
         that was done before runs again.
 
         Raises:
@@ -140,7 +140,9 @@ class Ledger(Database):
             if last is None:
                 return None
             inputs = _parents(conn, [last["id"]]).get(last["id"], ())
-        reasons = list(_changes(work.stage, parse(last["settings"]), parse(canonical(work.settings))))
+        reasons = list(
+            _changes(work.stage, work.stage, parse(last["settings"]), parse(canonical(work.settings)))
+        )
         if last["stage_version"] != work.version:
             reasons.append(f"the stage itself changed ({last['stage_version']} -> {work.version})")
         if inputs != tuple(parent.id for parent in work.parents):
@@ -211,7 +213,7 @@ class Ledger(Database):
         with self.read() as conn:
             above = reach(conn, [record.id], upwards=True)
             below = reach(conn, [record.id], upwards=False)
-            return Lineage(record, tuple(_load_many(conn, above)), tuple(_load_many(conn, below)))
+            return Lineage(record, tuple(load_records(conn, above)), tuple(load_records(conn, below)))
 
     def made_with(self, id: str) -> dict[str, Json]:
         """How a record came about: ``stage``, ``stage_version``, ``seed``, ``settings`` and ``libraries``."""
@@ -231,6 +233,8 @@ class Ledger(Database):
     def _insert(self, conn: Connection, work: Work, body: str, name: str | None) -> None:
         if name is None and work.kind == "version":
             name = self.next_name(conn, work.project)
+        elif work.kind == "version" and not _numbered(str(name), work.project):
+            raise StoreError(f'"{name}" is no version name', mend=f"versions are named {work.project}@NUMBER")
         if name is not None and conn.scalar(
             select(func.count()).where(records.c.project == work.project, records.c.name == name)
         ):
@@ -255,7 +259,7 @@ class Ledger(Database):
         conn.execute(insert(records).values(**row, seal=seal(row, parents)))
         for position, parent in enumerate(parents):
             conn.execute(insert(lineage).values(child=work.id, parent=parent, position=position))
-        held = {digest for digest in _hex_strings(parse(body)) if self.blobs.path(digest).exists()}
+        held = {digest for digest in digests_in(parse(body)) if self.blobs.path(digest).exists()}
         for digest in sorted(held):
             conn.execute(insert(record_blobs).values(record=work.id, digest=digest))
 
@@ -292,9 +296,10 @@ def _by_key(conn: Connection, work: Work) -> Record | None:
     return found[0] if found else None
 
 
-def _load_many(conn: Connection, ids: Iterable[str]) -> list[Record]:
+def load_records(conn: Connection, ids: Iterable[str]) -> list[Record]:
+    """The records of these ids, oldest first."""
     wanted = sorted(ids)
-    found = {}
+    found: dict[str, Record] = {}
     for start in range(0, len(wanted), BATCH):
         found |= {
             record.id: record for record in _load(conn, records.c.id.in_(wanted[start : start + BATCH]))
@@ -338,25 +343,14 @@ def _numbered(name: str, project: str) -> bool:
     return front == project and number.isdecimal()
 
 
-def _hex_strings(value: Json) -> Iterator[str]:
-    """Every string of a body that could be a blob's digest."""
-    if isinstance(value, str):
-        if len(value) == 64 and set(value) <= set("0123456789abcdef"):
-            yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _hex_strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _hex_strings(item)
-
-
-def _changes(at: str, old: Json, new: Json) -> Iterator[str]:
+def _changes(stage: str, at: str, old: Json, new: Json) -> Iterator[str]:
     """``sft.learning_rate changed 0.001 -> 0.0005`` for each setting that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
-            place = name if name == at else f"{at}.{name}"
-            yield from _changes(place, old.get(name), new.get(name))
+            # a table among a stage's settings is a table of the recipe, and called so
+            table = at == stage and isinstance(new.get(name), dict)
+            place = name if table else f"{at}.{name}"
+            yield from _changes(stage, place, old.get(name), new.get(name))
     elif old != new:
         yield f"{at} changed {_short(old)} -> {_short(new)}"
 

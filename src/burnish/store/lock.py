@@ -22,7 +22,7 @@ def run_lock(path: Path, who: str) -> Iterator[None]:
     Raises:
         StoreError: Another process holds it; the message names its pid, command and start.
     """
-    lock, holder = FileLock(path / "run.lock"), path / "run.holder"
+    lock, holder = FileLock(path / "run.lock", thread_local=False), path / "run.holder"
     with explained(path):
         try:
             lock.acquire(timeout=0)

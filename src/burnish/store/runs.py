@@ -26,7 +26,7 @@ class RunLog:
                     file.write("\n")
 
     def log(self, step: int, **figures: Json) -> None:
-        """Append one line. A number that is not finite is written as "nan", "inf" or "-inf", never left out."""
+        """Append one line. A number that is not finite is spelled "nan", "inf" or "-inf", never left out."""
         line = json.dumps(_spelled({"step": step, "at": now(), **figures}), allow_nan=False)
         with explained(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -1,7 +1,8 @@
 """The tables. Every row belongs to a project; personal text lives in ``texts.payload`` and nowhere else.
 
-``records``, ``lineage``, ``votes`` and ``promotions`` are append-only (triggers refuse a change); rows enter ``votes``
-and ``promotions`` through ``chain.append``, which links each to the one before it. A change here needs a migration.
+``records``, ``lineage``, ``votes`` and ``promotions`` are append-only: triggers refuse a change. Rows enter
+``votes`` and ``promotions`` through ``chain.append``, which links each to the one before it. A change here
+needs a migration.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ dataset_rows = Table(
     Column("project", Text, nullable=False),
     Column("text_id", Text, ForeignKey("texts.id"), nullable=False),
     Column("number", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
     PrimaryKeyConstraint("dataset", "split", "position"),
     Index("dataset_rows_text", "text_id"),
 )

@@ -9,11 +9,13 @@ from burnish.records import Json, Record
 from burnish.store.blobs import Blobs
 from burnish.store.database import prepare
 from burnish.store.datasets import Datasets
+from burnish.store.erasure import Forgotten, forget
 from burnish.store.exchanges import Exchanges
 from burnish.store.ledger import Ledger
 from burnish.store.lock import run_lock
 from burnish.store.runs import RunLog
 from burnish.store.texts import Texts
+from burnish.store.verify import Verified, verify
 
 
 class Store(Ledger):
@@ -37,6 +39,18 @@ class Store(Ledger):
             StoreError: Another process holds it.
         """
         return run_lock(self.path, who)
+
+    def forget(self, project: str, subject: str) -> Forgotten:
+        """Erase a subject's rows, prompts, answers and vote texts from database, blobs, logs and caches.
+
+        Raises:
+            StoreError: A run holds the store, or a long read keeps the write-ahead log.
+        """
+        return forget(self, project, subject)
+
+    def verify(self) -> Verified:
+        """Hash everything again and say what is not what was written."""
+        return verify(self)
 
     def metrics(self, of: Record | Path) -> list[dict[str, Json]]:
         """The figures that a record's work logged (or those in a work's folder), oldest first."""

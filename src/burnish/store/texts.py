@@ -1,7 +1,7 @@
 """Personal text: the only place that holds it, so that it can be taken away.
 
-What is chained or hashed elsewhere is a text's salted digest. Erasing a text drops its payload and its salt; the
-digest that stays says that something was there, and no guess can be checked against it.
+What is chained or hashed elsewhere is a text's salted digest. Erasing a text drops its payload and its salt;
+the digest that stays says that something was there, and no guess can be checked against it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, insert, select
 
 from burnish.records import Json
-from burnish.store.hashing import digest_of, now, parse
-from burnish.store.hashing import canonical as canonical_json
+from burnish.store.hashing import canonical, digest_of, now, parse
 from burnish.store.schema import texts
 
 BATCH = 500  # variables in one statement; databases limit them
@@ -75,7 +74,7 @@ def text_digest(salt: str, payload: str, subject: str | None, case: str | None) 
 
 
 def _row(project: str, text: NewText) -> dict[str, str | None]:
-    salt, payload = secrets.token_hex(16), canonical_json(text.payload)
+    salt, payload = secrets.token_hex(16), canonical(text.payload)
     return {
         "id": secrets.token_hex(16),
         "project": project,

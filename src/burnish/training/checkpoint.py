@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON, written whole or not at all; the old one goes only after the new one is verified."""
+"""Checkpoints: safetensors and JSON, whole or not at all; the old one goes only after the new one is verified."""
 
 from __future__ import annotations
 

@@ -153,7 +153,9 @@ class Loop:
                 key = f"{term.name}/{name}"
                 sums[key] = sums.get(key, 0.0) + float(value)
         if not torch.isfinite(loss):
-            raise TrainingError(f"the loss of update {step} is not finite ({float(loss.detach())})", mend=_rows([stream]))
+            raise TrainingError(
+                f"the loss of update {step} is not finite ({float(loss.detach())})", mend=_rows([stream])
+            )
         if loss.requires_grad:
             loss.backward()
 

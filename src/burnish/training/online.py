@@ -6,25 +6,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from burnish.config import Recipe
-from burnish.models.artifacts import load_reward, load_version, save_version
+from burnish.models.artifacts import Loaded, load_reward, load_version, save_version
 from burnish.objectives.stream import Stream
 from burnish.objectives.terms import Outputs, entropy_term, kl_term, likelihood_term, policy_term
 from burnish.progress import Progress
-from burnish.records import Json, Record
+from burnish.records import Json, Record, Row
 from burnish.rewards.learned import score_answers
-from burnish.sampling import Engine, Params, Sample
+from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks.chat import ChatTask
 from burnish.training.loop import Loop, Settings
 from burnish.training.rollouts import Budgets, Rollouts
-from burnish.training.settings import rl_settings, shown
+from burnish.training.settings import Choice, rl_settings, shown
 
 VERSION = 1
 KEPT_SAMPLES = 3
 
 
 def train_online(
-    recipe: Recipe, start: Record, reward: Record, dataset: Record, store: Store, cache: Path, progress: Progress
+    recipe: Recipe,
+    start: Record,
+    reward: Record,
+    dataset: Record,
+    store: Store,
+    cache: Path,
+    progress: Progress,
 ) -> Record:
     """Improve ``start`` against ``reward`` into a new version; the reference is a frozen copy of ``start``.
 
@@ -47,18 +53,20 @@ def train_online(
     )
 
     def make() -> Mapping[str, Json]:
-        loaded = load_version(store, start, cache, trainable=True, seed=work.seed)
+        loaded = load_version(store, start, cache, trainable=True, progress=progress)
         policy, task = loaded.model, ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
-        scorer = load_reward(store, reward, cache)
+        scorer = load_reward(store, reward, cache, like=policy)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
 
-        def keep(step: int, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[Sample]]) -> list[str]:
-            return keep_samples(store, task, start, work, step, prompts, groups)
+        require_exact(params)
+
+        def keep(step: int, chosen: Sequence[int], groups: Sequence[Sequence[Sample]]) -> list[str]:
+            return _keep_samples(store, task, start, work, step, [rows[i] for i in chosen], groups)
 
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
-            reference=policy.sibling(frozen_adapter(store, start)),
+            reference=policy.frozen_copy(),
             score=lambda prompts, answers: score_answers(scorer, prompts, answers),
             keep=keep,
             prompts=[task.prompt_ids(row) for row in rows],
@@ -71,6 +79,81 @@ def train_online(
             if table.demonstrations
             else (),
         )
-        return _train(recipe, work, loaded, rollouts, dataset, store, progress, choices)
+        return _train(recipe, work, loaded, task, rollouts, dataset, store, progress, choices)
 
     return store.once(work, make, progress=progress)
+
+
+def _train(
+    recipe: Recipe,
+    work: Work,
+    loaded: Loaded,
+    task: ChatTask,
+    rollouts: Rollouts,
+    dataset: Record,
+    store: Store,
+    progress: Progress,
+    choices: Mapping[str, Choice],
+) -> Mapping[str, Json]:
+    assert recipe.rl is not None
+    table = recipe.rl
+    policy, temperature = loaded.model, rollouts.params.temperature
+
+    def forward(stream: Stream) -> Outputs:
+        return policy.logp(stream, temperature=temperature, entropy=True)
+
+    terms = [
+        policy_term(clip=table.clip),
+        kl_term(choices["kl"].value),
+        entropy_term(0.0),
+        rollouts.mismatch_term(),
+    ]
+    if table.demonstrations:
+        terms.append(likelihood_term(table.demonstrations))
+    settings = Settings(table.updates, choices["learning_rate"].value, schedule="constant")
+    folder = store.work_folder(work)
+    loop = Loop(policy.parameters(), forward, rollouts, terms, settings, folder, progress, what="rl update")
+    dev = [task.prompt_ids(row) for row in store.datasets.rows(dataset.id, "dev")][: recipe.evaluate.items]
+    seed = derive_seed(work.seed, "dev")
+    before = _dev_figures(rollouts, dev, seed)
+    done, stopped = loop.run()
+    after = _dev_figures(rollouts, dev, seed)
+    why = rollouts.budgets.exceeded(after["kl"], after["length"], before["length"])
+    if why:
+        stopped, done = f"on dev prompts {why}", loop.restore()
+        after = _dev_figures(rollouts, dev, seed)
+    if stopped:
+        progress.say(f"rl: stopped by its budgets, {done} updates kept: {stopped}")
+    figures = {"updates": done, "stopped": stopped, "dev_before": before, "dev_after": after}
+    return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(dict(choices)), figures=figures)
+
+
+def _dev_figures(rollouts: Rollouts, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, float]:
+    """Reward, KL and length on the dev prompts, one answer each, with the same draws before and after."""
+    *_, figures = rollouts.measure(prompts, 1, seed)
+    return {name: figures[name] for name in ("reward", "kl", "length", "cut_share")}
+
+
+def _keep_samples(
+    store: Store,
+    task: ChatTask,
+    start: Record,
+    work: Work,
+    step: int,
+    rows: Sequence[Row],
+    groups: Sequence[Sequence[Sample]],
+) -> list[str]:
+    """Keep the first answer to each of a few prompts, for people to read; returns the exchanges' ids.
+
+    They are bound to the version that training started from, with the number of updates since in their settings.
+    """
+    settings = {"temperature": 1.0, "updates": step}
+    names = [f"{work.id}-{step}-{i}" for i in range(min(KEPT_SAMPLES, len(rows)))]
+    known = store.exchanges.many(names)  # a rollout that was killed and is replayed stored them before
+    with store.write() as conn:
+        for name, row, group in zip(names, rows, groups, strict=False):
+            if name not in known:
+                prompt = task.prompt_ids(row)
+                exchange = task.exchange(work.project, start.id, row, prompt, group[0], "rollout", settings, id=name)
+                store.exchanges.add(conn, exchange)
+    return names

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import torch
 
 from burnish.config import Recipe
 from burnish.errors import TrainingError
-from burnish.feedback import votes_of
-from burnish.models.artifacts import load_version
+from burnish.feedback import votes as votes_until
 from burnish.models.adapters import Lora
+from burnish.models.artifacts import load_version, save_reward
 from burnish.models.reward import RewardModel
 from burnish.objectives.stream import Stream, Tree, pack
 from burnish.objectives.terms import Outputs, pairwise_term
@@ -91,14 +90,14 @@ def train_reward(
 
     def make() -> Mapping[str, Json]:
         loaded = load_version(store, start, cache)
-        votes = snapshot_votes(store, snapshot, kinds=table.learn_from)
+        frozen = snapshot.body
+        votes = votes_until(store, recipe.name, frozen["up_to"], table.learn_from, frozen["sources"], purpose="train")
         pairs = pairs_of(store, votes, loaded.renderer, recipe.data.max_length)
         _require_preference(pairs, table.min_comparisons)
         task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, held = _split(pairs, work.seed)
-        lora = Lora(rank=choices["rank"].value, alpha=2 * choices["rank"].value)
-        model = RewardModel.on(loaded.model, lora, layers=table.layers, seed=work.seed)
+        model = RewardModel.on(loaded.model, Lora(choices["rank"].value), layers=table.layers, seed=work.seed)
         settings = Settings(0, choices["learning_rate"].value, warmup=4, budget=2048, keep_last=True)
         boundaries = Boundaries.of(model, trees, settings.budget, progress)
         windows = Epochs([trees[i] for i in learned], BATCH, work.seed)
@@ -116,8 +115,8 @@ def train_reward(
         odds = _odds(boundaries, [trees[i] for i in held], settings.budget)
         body = {
             "settings": shown(choices),
-            "votes": snapshot.body["votes"],
-            "agreement": snapshot.body["agreement"],
+            "votes": frozen["by_source"],
+            "agreement": frozen["agreement"],
             "pairs": {"learned": len(learned), "held_out": len(held)},
             **_held_out(odds, [pairs[i] for i in held], work.seed),
         }
@@ -160,8 +159,10 @@ def _held_out(odds: Sequence[float], pairs: Sequence[Pair], seed: int) -> dict[s
     decided = [(p, pair) for p, pair in zip(odds, pairs, strict=True) if pair.preference != 0.5]
     if not decided:
         return {"accuracy": None, "calibration_error": None, "predictions": {}}
-    right = [max(pair.preference, 1 - pair.preference) if (p > 0.5) == (pair.preference > 0.5) else 0.0
-             for p, pair in decided]
+    right = [
+        max(pair.preference, 1 - pair.preference) if (p > 0.5) == (pair.preference > 0.5) else 0.0
+        for p, pair in decided
+    ]
     accuracy = mean_interval(right, [pair.cluster for _, pair in decided], seed=seed)
     return {
         "accuracy": asdict(accuracy),

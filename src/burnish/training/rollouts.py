@@ -1,10 +1,10 @@
-"""Rollouts: groups of answers of the current policy, scored and turned into windows; and the brake that watches them."""
+"""Rollouts: groups of answers of the current policy, scored, turned into windows, and watched by a brake."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,17 +13,16 @@ from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult
-from burnish.sampling import Params, Sample, Sampler
+from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler
 from burnish.store import derive_seed
 from burnish.training.credit import grpo
 from burnish.training.loop import Stop
 
 MINIBATCHES = 2
-MISMATCH_LIMIT = 1.01  # mean exp |sampler logprob - trainer logprob| that an exact sampler stays under
-MISMATCH_TOKENS = 2000
+MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]], list[list[float]]]
-Keep = Callable[[int, Sequence[Sequence[int]], Sequence[Sequence[Sample]]], list[str]]
+Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -84,40 +83,40 @@ class Rollouts:
     def figures(self) -> Mapping[str, Any]:
         return self._figures
 
-    def measure(self, prompts: Sequence[Sequence[int]], n: int, seed: int) -> tuple[list[Tree], dict[str, Any]]:
-        """Sample and score ``n`` answers to each prompt; the groups as trees, and their figures."""
-        params = Params(self.params.temperature, 1.0, self.params.max_new_tokens, seed, self.params.stop_ids)
-        samples = self.sampler().sample(prompts, n, params)
+    def measure(
+        self, prompts: Sequence[Sequence[int]], n: int, seed: int
+    ) -> tuple[list[list[Sample]], list[Tree], dict[str, Any]]:
+        """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures."""
+        samples = self.sampler().sample(prompts, n, replace(self.params, seed=seed))
         rewards = self.score(prompts, [[s.ids for s in group] for group in samples])
-        trees = [
-            Tree(prompt, tuple(_answer(s, a, i) for s, a in zip(group, advantage, strict=True)))
-            for i, (prompt, group, advantage) in enumerate(
-                zip(prompts, samples, map(grpo.advantages, rewards) if n > 1 else [[0.0]] * len(prompts), strict=True)
-            )
-        ]
-        trees = self._with_reference(trees)
-        return trees, _figures(samples, rewards, trees)
+        advantages = [grpo.advantages(group) if n > 1 else [0.0] for group in rewards]
+        trees = self._with_reference(
+            [
+                Tree(prompt, tuple(_answer(s, a, row) for s, a in zip(group, advantage, strict=True)))
+                for row, (prompt, group, advantage) in enumerate(zip(prompts, samples, advantages, strict=True))
+            ]
+        )
+        return samples, trees, _figures(samples, rewards, trees)
 
     def _collect(self, rollout: int, step: int) -> list[Tree]:
         chosen = self._chosen(rollout)
-        trees, figures = self.measure(chosen, self.group, derive_seed(self.seed, "rollout", str(rollout)))
-        self._figures = figures
+        seed = derive_seed(self.seed, "rollout", str(rollout))
+        samples, trees, self._figures = self.measure([self.prompts[i] for i in chosen], self.group, seed)
         if self.start_length is None:
-            self.start_length = figures["length"]
-        why = self.budgets.exceeded(figures["kl"], figures["length"], self.start_length)
+            self.start_length = self._figures["length"]
+        why = self.budgets.exceeded(self._figures["kl"], self._figures["length"], self.start_length)
         if why:
             raise Stop(why)
-        samples = [[Sample(a.ids, a.streams["old_logp"], "stop") for a in t.answers] for t in trees]
         self._figures["samples"] = self.keep(step, chosen, samples)
         return trees
 
-    def _chosen(self, rollout: int) -> list[Sequence[int]]:
-        """The prompts of a rollout: the next ones of a fixed order, a new order for each pass."""
-        found: list[Sequence[int]] = []
+    def _chosen(self, rollout: int) -> list[int]:
+        """The prompts of a rollout, by index: the next ones of a fixed order, a new order for each pass."""
+        found: list[int] = []
         for place in range(rollout * self.prompts_per_rollout, (rollout + 1) * self.prompts_per_rollout):
             turn, index = divmod(place, len(self.prompts))
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "prompts", str(turn)))
-            found.append(self.prompts[torch.randperm(len(self.prompts), generator=generator).tolist()[index]])
+            found.append(torch.randperm(len(self.prompts), generator=generator).tolist()[index])
         return found
 
     def _shown(self, step: int) -> list[Tree]:

@@ -82,12 +82,12 @@ def train_supervised(
     )
 
     def make() -> Mapping[str, Json]:
-        progress.say(
-            "sft: "
-            + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items())
-        )
-        lora = Lora(rank=choices["rank"].value, alpha=2 * choices["rank"].value, layers=recipe.adapt.layers)
-        loaded = load_version(store, start, cache, lora=lora, trainable=True, seed=work.seed)
+        progress.say("sft: " + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items()))
+        rank = choices["rank"].value
+        loaded = load_version(store, start, cache, trainable=True, progress=progress)
+        model = loaded.model
+        if not model.parameters():  # the base: a new adapter; any other version's own is continued
+            model = model.sibling(lora=Lora(rank, layers=recipe.adapt.layers), trainable=True, seed=work.seed)
         task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
         trees = [task.supervised(row) for row in rows]
         batch = choices["batch_size"].value
@@ -95,8 +95,8 @@ def train_supervised(
         updates = windows.per_epoch * choices["epochs"].value
         settings = Settings(updates, choices["learning_rate"].value, warmup=min(4, updates // 8))
         loop = Loop(
-            loaded.model.parameters(),
-            loaded.model.logp,
+            model.parameters(),
+            model.logp,
             windows,
             [likelihood_term()],
             settings,
@@ -105,9 +105,11 @@ def train_supervised(
             what="sft update",
         )
         done, _ = loop.run()
-        figures = {"updates": done, "rows": len(rows), "tokens": sum(t.tokens(keep_last=False) for t in trees)}
-        return save_version(
-            store, loaded, stage="sft", settings=shown(choices), figures=figures
-        )
+        figures = {
+            "updates": done,
+            "rows": len(rows),
+            "tokens": sum(t.tokens(keep_last=False) for t in trees),
+        }
+        return save_version(store, model, loaded.renderer, stage="sft", settings=shown(choices), figures=figures)
 
-    return store.once(work, make, name="next", progress=progress)
+    return store.once(work, make, progress=progress)

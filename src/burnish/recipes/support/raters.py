@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from burnish.feedback import Reply
 
 _LISTS = tomllib.loads(files(__package__).joinpath("words.toml").read_text(encoding="utf-8"))
 THINGS = frozenset(" ".join(_LISTS["things"].values()).split())
 GENERAL, VERBS, AMBIGUOUS, OBJECTS, FUNCTION_WORDS = (
-    frozenset(_LISTS["rule"][name].split())
-    for name in ("general", "verbs", "ambiguous", "objects", "function_words")
+    frozenset(_LISTS["rule"][name].split()) for name in ("general", "verbs", "ambiguous", "objects", "function_words")
 )
 
 PARTS = ("names", "step", "offer", "length", "cut", "repeats", "invents")
@@ -33,9 +34,7 @@ Side = Literal["left", "right", "tie"]
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+")
 _COMPLETE = re.compile(r"[.!?…][\"'”’)\]]*$")
-_LINK = re.compile(
-    r"https?://\S+|www\.\S+|\S+@\S+|\b[\w-]+\.(?:com|net|org|io|co|uk|de|eu|shop|info|example)\b", re.I
-)
+_LINK = re.compile(r"https?://\S+|www\.\S+|\S+@\S+|\b[\w-]+\.(?:com|net|org|io|co|uk|de|eu|shop|info|example)\b", re.I)
 _OFFER = re.compile(
     r"\blet (?:me|us) know\b|\b(?:happy|glad|pleased) to\b|\bgladly\b|\bhappily\b"
     r"|\bif you(?:'d| would)? (?:like|wish)\b|\b(?:i|we) (?:can|could)\b(?! not\b|'t)|\bhere to help\b",
@@ -47,20 +46,11 @@ _LEAD = re.compile(
     r"|(?:could|can|would|will) you)\s+)*",
     re.I,
 )
-_CLAUSE = re.compile(
-    r"(?:^|[.!?…;:—–(]\s*|\bplease\s+|,\s+(?:so|but|then|otherwise|just|and please)\s+)", re.I
-)
+_CLAUSE = re.compile(r"(?:^|[.!?…;:—–(]\s*|\bplease\s+|,\s+(?:so|but|then|otherwise|just|and please)\s+)", re.I)
 _OPENER = re.compile(
     r"^(?:at|if|when|once|after|before|as|to|for|in|on|with|should|while|yes|no|sorry|until|since|where|whenever)\b[^,;:.!?]*,\s+",
     re.I,
 )
-
-
-class Reply(NamedTuple):
-    """What a rater reads: the text, and whether the model ended it by itself."""
-
-    text: str
-    finished: bool = True
 
 
 def parts(question: str, answer: str, finished: bool = True) -> dict[str, float]:

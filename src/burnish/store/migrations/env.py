@@ -1,4 +1,4 @@
-"""Run by Alembic: the revisions go through the connection, and inside the transaction, that the store opened."""
+"""Run by Alembic: the revisions go through the connection and the transaction that the store opened."""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("project", sa.Text(), nullable=False),
         sa.Column("text_id", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["dataset"], ["records.id"], name=op.f("dataset_rows_dataset_fk")),
         sa.ForeignKeyConstraint(["text_id"], ["texts.id"], name=op.f("dataset_rows_text_id_fk")),
         sa.PrimaryKeyConstraint("dataset", "split", "position", name=op.f("dataset_rows_pk")),

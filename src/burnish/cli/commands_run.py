@@ -1,0 +1,106 @@
+"""Commands that make things: init, check, run, repeat."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from burnish.cli.main import app
+from burnish.cli.terminal import progress
+from burnish.errors import DataError
+
+RecipeArgument = Annotated[Path | None, typer.Argument(help="The recipe; default: the only .toml file here.")]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the store; default: .burnish beside the recipe.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+
+
+def recipe_path(given: Path | None) -> Path:
+    """The recipe that was named, or the only one in this folder.
+
+    Raises:
+        ConfigError: There is none, or more than one.
+    """
+    from burnish.errors import ConfigError
+
+    if given is not None:
+        return given
+    found = [p for p in sorted(Path.cwd().glob("*.toml")) if p.name not in ("pyproject.toml", "burnish.toml")]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} recipes here: {', '.join(p.name for p in found)}" if found else "there is no recipe here"
+    raise ConfigError(what, mend="name one, or make one with `burnish init --data FILE`")
+
+
+@app.command()
+def init(
+    data: Annotated[Path | None, typer.Option("--data", help="Your rows: JSONL, JSON or CSV.")] = None,
+    example: Annotated[str | None, typer.Option("--example", help="Start from a ready example: support.")] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="Where the recipe goes.")] = Path(),
+    yes: Annotated[bool, typer.Option("--yes", help="Take the default answer to every question.")] = False,
+) -> None:
+    """Write a recipe and a client for your rows."""
+    from burnish.recipes import init as setup
+
+    if (data is None) == (example is None):
+        raise DataError("init needs your rows or an example", mend="burnish init --data rows.csv, or --example support")
+    if example is not None:
+        for line in setup.copy_example(example, folder):
+            print(line)
+        return
+    assert data is not None
+    inspection = setup.inspect(data)
+    for line in inspection.lines():
+        print(line)
+    answers = {}
+    for question in setup.questions(inspection):
+        default = question.default
+        answers[question.key] = default if yes else typer.prompt(question.text, default=default)
+    for line in setup.write(inspection, answers, folder):
+        print(line)
+
+
+@app.command()
+def check(recipe: RecipeArgument = None, store: StoreOption = None) -> None:
+    """Look before any work: the recipe, the rows, what is trained in each, what would be dropped and why."""
+    from burnish.pipeline import Project
+    from burnish.pipeline.preflight import preflight
+
+    project = Project(recipe_path(recipe), store, progress())
+    for line in preflight(project):
+        print(line)
+
+
+@app.command()
+def run(recipe: RecipeArgument = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Turn the loop: train, evaluate, gate, collect votes, learn a reward, improve, evaluate, gate, promote."""
+    from burnish.pipeline import Project
+    from burnish.pipeline.summary import summary, summary_json
+
+    project = Project(recipe_path(recipe), store, progress())
+    outcome = project.run()
+    if as_json:
+        print(json.dumps(summary_json(project, outcome), indent=2))
+    else:
+        print("\n".join(summary(project, outcome)))
+    if outcome.state == "refused":
+        raise typer.Exit(1)
+
+
+@app.command()
+def repeat(
+    recipe: RecipeArgument = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, with commas between.")] = "1,2,3",
+    store: StoreOption = None,
+) -> None:
+    """Run the recipe once for each seed and pool the results over seeds and prompts."""
+    from burnish.pipeline import Project
+    from burnish.pipeline.repeat import parse_seeds, repeated
+
+    project = Project(recipe_path(recipe), store, progress())
+    for line in repeated(project, parse_seeds(seeds)):
+        print(line)

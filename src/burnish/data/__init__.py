@@ -1,0 +1,24 @@
+"""Files into rows, rows into splits, conversations into ids. Imports neither torch nor transformers."""
+
+from __future__ import annotations
+
+from burnish.data.audit import Audit, RowAudit, audit
+from burnish.data.read import Dropped, Reading, read_rows, require_good
+from burnish.data.render import Renderer
+from burnish.data.stage import Examples, gather, prepare, read_files, report
+
+__all__ = [
+    "Audit",
+    "Dropped",
+    "Examples",
+    "Reading",
+    "Renderer",
+    "RowAudit",
+    "audit",
+    "gather",
+    "prepare",
+    "read_files",
+    "read_rows",
+    "report",
+    "require_good",
+]

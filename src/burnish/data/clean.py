@@ -1,0 +1,112 @@
+"""Duplicates, near-duplicates and contradictions.
+
+Two prompts are near when one shares over half of its 5-word shingles with the other (Broder 1997, "On the
+resemblance and containment of documents"). Only what people wrote counts: a system prompt or a document that
+all rows share makes no two rows alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from burnish.data.read import Dropped
+from burnish.records import Row
+
+WIDTH = 5  # words in a shingle
+NEAR = 0.5
+
+
+def asked(row: Row) -> str:
+    """What the user wrote in the prompt."""
+    return "\n".join(m.content for m in row.prompt if m.role == "user")
+
+
+def shingles(text: str) -> tuple[str, ...]:
+    """The distinct runs of five words, in order, without case and punctuation; a short text is one."""
+    words = re.findall(r"\w+", text.casefold()) or [text.strip()]
+    runs = (" ".join(words[i : i + WIDTH]) for i in range(max(1, len(words) - WIDTH + 1)))
+    return tuple(dict.fromkeys(runs))
+
+
+class Index:
+    """Prompts that can be asked for those that hold over half of another's shingles."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.rows: list[Row] = []
+        self._sets: list[frozenset[str]] = []
+        self._places: dict[str, list[int]] = defaultdict(list)
+        self._known: set[frozenset[str]] = set()
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Row) -> None:
+        """Take the row's prompt in; equal prompts are kept once."""
+        parts = frozenset(shingles(asked(row)))
+        if parts in self._known:
+            return
+        self._known.add(parts)
+        for part in parts:
+            self._places[part].append(len(self.rows))
+        self._sets.append(parts)
+        self.rows.append(row)
+
+    def near(self, row: Row, skip: Callable[[Row], bool] | None = None) -> Iterator[Row]:
+        """The rows that hold over half of this row's shingles, without those to ``skip``.
+
+        Such a row holds at least one of any half of the shingles, so only those with one of the rarest half
+        are compared: text that all rows share costs nothing.
+        """
+        parts = shingles(asked(row))
+        rarest = sorted(parts, key=lambda p: len(self._places.get(p, ())))[: (len(parts) + 1) // 2]
+        whole = frozenset(parts)
+        tried: set[int] = set()
+        for part in rarest:
+            for place in self._places.get(part, ()):
+                if place in tried or (skip and skip(self.rows[place])):
+                    continue
+                tried.add(place)
+                if len(whole & self._sets[place]) > NEAR * len(whole):
+                    yield self.rows[place]
+
+    def twin(self, row: Row) -> int | None:
+        """The number of a row that holds over half of this row's shingles, None where there is none."""
+        return next((found.number for found in self.near(row)), None)
+
+
+def without_duplicates(rows: Sequence[Row], where: str = "") -> tuple[list[Row], list[Dropped]]:
+    """The rows without those that repeat the prompt and the answer of an earlier one."""
+    first: dict[object, int] = {}
+    kept: list[Row] = []
+    dropped: list[Dropped] = []
+    for row in rows:
+        key = (row.prompt, row.answer, tuple(d.text for d in row.documents))
+        if key in first:
+            dropped.append(Dropped(row.number, f"repeats row {first[key]}", where=where))
+        else:
+            first[key] = row.number
+            kept.append(row)
+    return kept, dropped
+
+
+def oddities(rows: Sequence[Row]) -> tuple[str, ...]:
+    """What a person should look at: equal prompts with different answers, and prompts that nearly repeat."""
+    by_prompt: dict[object, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_prompt[(row.prompt, tuple(d.text for d in row.documents))].append(row)
+    notes: list[str] = []
+    several = [rows for rows in by_prompt.values() if len({r.answer for r in rows}) > 1]
+    if several:
+        pairs = ", ".join("/".join(str(r.number) for r in rows[:3]) for rows in several[:5])
+        notes.append(f"{len(several)} prompts have different answers (rows {pairs}{' ...' if several[5:] else ''})")
+    index = Index()
+    near: list[int] = []
+    for row in (rows[0] for rows in by_prompt.values()):
+        if index.twin(row) is not None:
+            near.append(row.number)
+        index.add(row)
+    if near:
+        shown = ", ".join(map(str, near[:5])) + (" ..." if near[5:] else "")
+        notes.append(f"{len(near)} prompts nearly repeat another (rows {shown})")
+    return tuple(notes)

@@ -1,0 +1,174 @@
+"""The stage that turns the recipe's files into a dataset: read, clean, audit, split, keep apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from burnish.config import Recipe
+from burnish.data.audit import Audit, audit
+from burnish.data.clean import oddities, without_duplicates
+from burnish.data.read import Dropped, Reading, read_rows, require_good
+from burnish.data.render import Renderer
+from burnish.data.split import Splits, keep_apart, split, split_by_likeness
+from burnish.errors import DataError
+from burnish.progress import Progress, Silent
+from burnish.records import Json, Record, Row, Split
+from burnish.store import Store, Work
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The recipe's rows by split, what was left out and why, what is odd, and the audit of each file."""
+
+    splits: Splits
+    dropped: tuple[Dropped, ...]
+    odd: tuple[str, ...]
+    readings: Mapping[Split, Reading]
+    audits: Mapping[Split, Audit]
+
+    def body(self) -> dict[str, Json]:
+        """What the dataset's record says: counts and reasons with row numbers, no text of any row."""
+        return {
+            "counts": {name: len(rows) for name, rows in self.splits.items()},
+            "subjects": len({r.subject for rows in self.splits.values() for r in rows if r.subject is not None}),
+            "shape": {name: reading.shape for name, reading in self.readings.items()},
+            "files": {name: reading.digest for name, reading in self.readings.items()},
+            "dropped": [{"split": d.where, "row": d.number, "reason": d.reason} for d in self.dropped],
+            "odd": list(self.odd),
+            "audit": {name: found.to_json() for name, found in self.audits.items()},
+        }
+
+
+def read_files(recipe: Recipe, folder: Path) -> dict[Split, Reading]:
+    """The recipe's data files, relative to ``folder``.
+
+    Raises:
+        DataError: A file is wrong, or has rows that cannot be used.
+    """
+    data = recipe.data
+    paths: dict[Split, str | None] = {
+        "train": data.train,
+        "dev": data.dev,
+        "test": data.test,
+        "prompts": data.prompts,
+    }
+    readings: dict[Split, Reading] = {}
+    for name, path in paths.items():
+        if path is not None:
+            readings[name] = read_rows(folder / path, subject=data.subject, answers=name != "prompts")
+            require_good(readings[name])
+    return readings
+
+
+def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer | None) -> Examples:
+    """The rows of the recipe as they will be trained and tested on; writes nothing.
+
+    Duplicates and rows that are too long go first, then the files are split, then the splits are kept apart.
+
+    Raises:
+        DataError: No training row is left.
+    """
+    dropped: list[Dropped] = []
+    audits: dict[Split, Audit] = {}
+    kept: dict[Split, list[Row]] = {}
+    for name, reading in readings.items():
+        rows, repeated = without_duplicates(reading.rows, where=name)
+        audits[name] = audit(rows, renderer, recipe.data.max_length)
+        found = audits[name].rows
+        kept[name] = [row for row, audited in zip(rows, found, strict=True) if not audited.problem]
+        dropped += repeated
+        dropped += [Dropped(r.number, r.problem, where=name) for r in found if r.problem]
+    apart, lost, notes = _cut(recipe, kept)
+    if not apart["train"]:
+        said = "; ".join(str(d) for d in (*dropped, *lost)[:3])
+        raise DataError(
+            f"no training row is left: {said or 'all are held out'}", where=str(readings["train"].path),
+            mend="add rows, raise data.max_length, or lower data.dev_share and data.test_share",
+        )  # fmt: skip
+    return Examples(
+        splits=apart,
+        dropped=(*dropped, *lost),
+        odd=(*notes, *(f"{name}: {note}" for name, note in _notes(readings, apart))),
+        readings=readings,
+        audits=audits,
+    )
+
+
+def prepare(
+    recipe: Recipe, folder: Path, store: Store, renderer: Renderer | None, progress: Progress | None = None
+) -> Record:
+    """The recipe's dataset, kind "dataset", with its rows in the splits train, dev, test and prompts.
+
+    The seed of the recipe has no part in it: all seeds share one split.
+
+    Raises:
+        DataError: A file is wrong, has bad rows, or leaves nothing to train on.
+    """
+    progress = progress or Silent()
+    readings = read_files(recipe, folder)
+    settings = {
+        **recipe.data.model_dump(include={"subject", "dev_share", "test_share", "max_length"}),
+        "files": {name: reading.digest for name, reading in readings.items()},
+        "renderer": renderer.fingerprint if renderer else None,
+    }
+    work = Work("dataset", "prepare", VERSION, settings, (), 0, recipe.name)
+    examples: list[Examples] = []
+
+    def make() -> Mapping[str, Json]:
+        examples.append(gather(recipe, readings, renderer))
+        for line in report(examples[0]):
+            progress.say(line)
+        return examples[0].body()
+
+    def within(conn: Connection) -> None:
+        for name, rows in examples[0].splits.items():
+            store.datasets.add(conn, work.id, name, rows)
+
+    return store.once(work, make, progress=progress, within=within)
+
+
+def report(examples: Examples) -> list[str]:
+    """What was read, for people: a line for each split, then what was left out and what is odd."""
+    counts = ", ".join(f"{len(rows)} {name}" for name, rows in examples.splits.items() if rows)
+    lines = [f"data: {counts} rows ({'; '.join(sorted({r.shape for r in examples.readings.values()}))})"]
+    lines += [f"  left out of {dropped.where}: {dropped}" for dropped in examples.dropped[:10]]
+    if len(examples.dropped) > 10:
+        lines.append(f"  and {len(examples.dropped) - 10} more rows left out")
+    return lines + [f"  {note}" for note in examples.odd]
+
+
+def _cut(recipe: Recipe, kept: Mapping[Split, list[Row]]) -> tuple[Splits, list[Dropped], list[str]]:
+    """The splits, kept apart; the rows that this cost; and what a person should know of it."""
+    given: Splits = {name: rows for name, rows in kept.items() if name != "train"}
+    shares = {
+        "dev": 0.0 if "dev" in given else recipe.data.dev_share,
+        "test": 0.0 if "test" in given else recipe.data.test_share,
+    }
+    movable = frozenset[Split](name for name in ("dev", "test") if shares[name])
+    first = split(kept["train"], shares["dev"], shares["test"])
+    apart, lost = keep_apart({**first, **given}, movable)
+    if all(2 * len(apart[name]) >= len(first[name]) for name in movable):
+        moved = len(apart["train"]) - len(first["train"])
+        return (
+            apart,
+            lost,
+            [f"{moved} rows joined the training rows, which they nearly repeat"] if moved else [],
+        )
+    alike = split_by_likeness(kept["train"], shares["dev"], shares["test"])
+    apart, lost = keep_apart({**alike, **given}, movable)
+    return apart, lost, ["most prompts nearly repeat another: like ones were held out together"]
+
+
+def _notes(readings: Mapping[Split, Reading], splits: Splits) -> list[tuple[Split, str]]:
+    notes = [(name, note) for name, reading in readings.items() for note in reading.odd]
+    notes += [("train", note) for note in oddities(splits["train"])]
+    for name in ("dev", "test"):
+        if not splits[name]:
+            notes.append((name, f"no row is held out: name data.{name}, or raise data.{name}_share"))
+    return notes

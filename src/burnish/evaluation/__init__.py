@@ -1,0 +1,20 @@
+"""Evaluation: answers to held-out prompts, what they measure, what people prefer, and the gate."""
+
+from burnish.evaluation.gates import ALPHA, LEAST_CLUSTERS, check_rules, decide, recheck
+from burnish.evaluation.preference import judge_campaign, judged
+from burnish.evaluation.report import dominant_part, lines, table
+from burnish.evaluation.stage import evaluate
+
+__all__ = [
+    "ALPHA",
+    "LEAST_CLUSTERS",
+    "check_rules",
+    "decide",
+    "dominant_part",
+    "evaluate",
+    "judge_campaign",
+    "judged",
+    "lines",
+    "recheck",
+    "table",
+]

@@ -1,0 +1,42 @@
+"""What people say about answers: raters, comparisons and the queue, votes, snapshots, simulation, export."""
+
+from burnish.feedback.comparisons import (
+    Offer,
+    Waiting,
+    add_comparisons,
+    comparisons,
+    next_comparison,
+    waiting,
+)
+from burnish.feedback.export import export_votes
+from burnish.feedback.raters import RaterName, ensure_rater, raters
+from burnish.feedback.simulate import Reply, SimulatedRater, simulate_votes
+from burnish.feedback.snapshot import snapshot
+from burnish.feedback.summary import summary
+from burnish.feedback.votes import count, last_event, votes
+from burnish.feedback.voting import Receipt, Seen, record_vote, undo
+
+__all__ = [
+    "Offer",
+    "RaterName",
+    "Receipt",
+    "Reply",
+    "Seen",
+    "SimulatedRater",
+    "Waiting",
+    "add_comparisons",
+    "comparisons",
+    "count",
+    "ensure_rater",
+    "export_votes",
+    "last_event",
+    "next_comparison",
+    "raters",
+    "record_vote",
+    "simulate_votes",
+    "snapshot",
+    "summary",
+    "undo",
+    "votes",
+    "waiting",
+]

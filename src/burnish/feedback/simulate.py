@@ -1,0 +1,69 @@
+"""Simulated raters vote through the same door as people, and carry their source with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from burnish.feedback.comparisons import comparisons, left_side
+from burnish.feedback.raters import ensure_rater
+from burnish.feedback.votes import votes
+from burnish.feedback.voting import record_vote
+from burnish.progress import Progress
+from burnish.store import Store, digest_of
+
+
+class Reply(NamedTuple):
+    """What a rater reads: the text, and whether the model ended it by itself."""
+
+    text: str
+    finished: bool = True
+
+
+class SimulatedRater(Protocol):
+    """A rule that votes; the same ``draw`` and texts give the same vote."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the panel."""
+
+    def vote(self, question: str, left: Reply, right: Reply, draw: str) -> Literal["left", "right", "tie"]:
+        """The side it prefers."""
+
+
+def simulate_votes(
+    store: Store,
+    project: str,
+    campaign: str,
+    panel: Sequence[SimulatedRater],
+    progress: Progress | None = None,
+) -> int:
+    """Let a panel vote on every comparison of a campaign until each has the votes that it wants.
+
+    Who votes on an item wanted by fewer than all follows from its id. Keys are derived from rater and item,
+    so a run that was killed and repeated doubles nothing. Returns the number of votes that were added.
+    """
+    ids = {rater.name: ensure_rater(store, project, rater.name, "simulated") for rater in panel}
+    items = comparisons(store, project, campaign)
+    texts = store.exchanges.many(id for item in items for id in (item.a, item.b))
+    standing = votes(store, project, kinds=["compare"], campaign=campaign)
+    given = {(vote.rater, vote.comparison) for vote in standing}
+    added = 0
+    for done, item in enumerate(items, 1):
+        order = sorted(panel, key=lambda rater: digest_of([item.id, rater.name]))
+        for rater in order[: item.votes_wanted]:
+            if (ids[rater.name], item.id) in given or item.a not in texts or item.b not in texts:
+                continue
+            replies = {side: texts[id] for side, id in (("a", item.a), ("b", item.b))}
+            left = left_side(item.id, ids[rater.name])
+            shown = [replies[side] for side in (left, "b" if left == "a" else "a")]
+            first, second = (Reply(said.answer, said.finish_reason == "stop") for said in shown)
+            choice = rater.vote(shown[0].prompt[-1].content, first, second, item.id)
+            key = f"simulated:{rater.name}:{item.id}"
+            receipt = record_vote(
+                store, project, ids[rater.name], "compare", key=key, comparison=item.id, choice=choice
+            )
+            added += not receipt.duplicate
+        if progress is not None:
+            progress.update("simulated votes", done, len(items), f"{added} votes")
+    return added

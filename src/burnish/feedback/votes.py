@@ -1,0 +1,107 @@
+"""Votes as they stand: without those that were taken back or replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, func, select
+
+from burnish.feedback.comparisons import Purpose
+from burnish.records import Source, Vote, VoteKind
+from burnish.store import Store
+from burnish.store import schema as tables
+
+
+def votes(
+    store: Store,
+    project: str,
+    up_to: int | None = None,
+    kinds: Collection[VoteKind] | None = None,
+    sources: Collection[Source] | None = None,
+    campaign: str | None = None,
+    purpose: Purpose | None = None,
+) -> list[Vote]:
+    """The votes that stand, oldest first.
+
+    A vote that its rater took back is left out, and so is a rating, thumb or edit that the same rater
+    replaced by a later one of the same answer, and an edit whose text was erased. With ``up_to``, events
+    after that sequence did not happen, undoings included.
+
+    Args:
+        sources: Whose votes; people's and simulated ones come together only where both are named, or None.
+        campaign, purpose: Only votes on comparisons of that campaign or purpose.
+    """
+    with store.read() as conn:
+        rows = list(conn.execute(_events(project, up_to)).mappings())
+        texts = store.texts.get(conn, [row["text_id"] for row in rows if row["text_id"]])
+    taken_back = {row["undo_of"] for row in rows if row["undo_of"] is not None}
+    standing: dict[Any, Vote] = {}
+    for row in rows:
+        if row["undo_of"] is not None or row["sequence"] in taken_back:
+            continue
+        if kinds is not None and row["kind"] not in kinds:
+            continue
+        if sources is not None and row["source"] not in sources:
+            continue
+        if campaign not in (None, row["campaign"]) or purpose not in (None, row["purpose"]):
+            continue
+        text = texts.get(row["text_id"]) if row["text_id"] else None
+        if row["kind"] == "edit" and text is None:
+            continue
+        about = (row["rater_id"], row["kind"], row["comparison_id"] or row["exchange"])
+        standing.pop(about, None)  # the later one takes its own place in the order
+        standing[about] = _vote(row, None if text is None else text["text"])
+    return list(standing.values())
+
+
+def count(
+    store: Store,
+    project: str,
+    up_to: int | None = None,
+    kinds: Collection[VoteKind] | None = None,
+    sources: Collection[Source] | None = None,
+    campaign: str | None = None,
+    purpose: Purpose | None = None,
+) -> int:
+    """How many votes stand; the arguments are those of ``votes``."""
+    return len(votes(store, project, up_to, kinds, sources, campaign, purpose))
+
+
+def last_event(store: Store, project: str) -> int:
+    """The sequence of the project's latest event, undoings included; 0 where there is none."""
+    with store.read() as conn:
+        newest = select(func.max(tables.votes.c.sequence)).where(tables.votes.c.project == project)
+        return conn.scalar(newest) or 0
+
+
+def _events(project: str, up_to: int | None) -> Select[Any]:
+    table, item = tables.votes, tables.comparisons
+    query = (
+        select(table, item.c.campaign, item.c.purpose)
+        .select_from(table.outerjoin(item, item.c.id == table.c.comparison_id))
+        .where(table.c.project == project)
+        .order_by(table.c.sequence)
+    )
+    return query if up_to is None else query.where(table.c.sequence <= up_to)
+
+
+def _vote(row: RowMapping, text: str | None) -> Vote:
+    return Vote(
+        sequence=row["sequence"],
+        key=row["key"],
+        project=row["project"],
+        kind=row["kind"],
+        exchange=row["exchange"],
+        version=row["version"],
+        rater=row["rater_id"],
+        source=row["source"],
+        created_at=row["created_at"],
+        comparison=row["comparison_id"],
+        other=row["other"],
+        other_version=row["other_version"],
+        choice=row["choice"],
+        left=row["left_side"],
+        value=row["value"],
+        text=text,
+    )

@@ -1,0 +1,104 @@
+"""Collecting: pairs of answers of one version, put before the raters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from burnish.config import Recipe
+from burnish.feedback import add_comparisons
+from burnish.models.artifacts import load_version
+from burnish.progress import Progress
+from burnish.records import Exchange, Json, Record, Row
+from burnish.sampling import Engine, Params
+from burnish.store import Store, Work, derive_seed
+from burnish.tasks.chat import ChatTask
+
+VERSION = 1
+OVERLAP_VOTES = 3
+SLOTS = 128
+
+
+def collect_pairs(
+    recipe: Recipe,
+    version: Record,
+    dataset: Record,
+    turn: int,
+    pairs: int,
+    store: Store,
+    cache: Path,
+    progress: Progress,
+) -> Record:
+    """Sample two answers to each of ``pairs`` prompts and offer them for comparison; kind "campaign".
+
+    Prompts come from the prompts split first, then from the training rows, in turn. A share ``feedback.overlap`` of
+    the pairs asks for three votes. Pairs of equal answers are left out. The body names the campaign, and how many
+    comparisons and votes it asks for.
+    """
+    work = Work(
+        kind="campaign",
+        stage="collect",
+        version=VERSION,
+        settings={
+            "turn": turn,
+            "pairs": pairs,
+            "overlap": recipe.feedback.overlap,
+            "max_new_tokens": recipe.evaluate.max_new_tokens,
+        },
+        parents=(version, dataset),
+        seed=derive_seed(recipe.seed, "collect", str(turn)),
+        project=recipe.name,
+    )
+
+    def make() -> Mapping[str, Json]:
+        rows = [*store.datasets.rows(dataset.id, "prompts"), *store.datasets.rows(dataset.id, "train")]
+        chosen = [rows[i % len(rows)] for i in range(pairs)]
+        answered = _answers(recipe, version, chosen, work, store, cache, progress)
+        differing = [(a.id, b.id) for a, b in answered if a.answer.strip() != b.answer.strip()]
+        overlapping = round(recipe.feedback.overlap * len(differing))
+        wanted = 0
+        for part, votes in ((differing[:overlapping], OVERLAP_VOTES), (differing[overlapping:], 1)):
+            if part:
+                add_comparisons(store, recipe.name, part, purpose="train", campaign=work.id, votes_wanted=votes)
+                wanted += votes * len(part)
+        return {
+            "campaign": work.id,
+            "version": version.id,
+            "comparisons": len(differing),
+            "equal": len(answered) - len(differing),
+            "votes_wanted": wanted,
+        }
+
+    return store.once(work, make, progress=progress)
+
+
+def _answers(
+    recipe: Recipe,
+    version: Record,
+    rows: Sequence[Row],
+    work: Work,
+    store: Store,
+    cache: Path,
+    progress: Progress,
+) -> list[tuple[Exchange, Exchange]]:
+    """Two answers to each row's prompt, stored as exchanges; those that an interrupted run stored are used again."""
+    names = [(f"{work.id}-{i}a", f"{work.id}-{i}b") for i in range(len(rows))]
+    known = store.exchanges.many([name for pair in names for name in pair])
+    if len(known) < 2 * len(rows):
+        loaded = load_version(store, version, cache)
+        task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+        engine = Engine(loaded.model.merged(), slots=SLOTS)
+        params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
+        prompts = [task.prompt_ids(row) for row in rows]
+        samples = engine.sample(prompts, 2, params, progress=progress)
+        settings = {"temperature": 1.0, "seed": work.seed}
+        with store.write() as conn:
+            for row, prompt, group, pair in zip(rows, prompts, samples, names, strict=True):
+                for name, sample in zip(pair, group, strict=True):
+                    exchange = task.exchange(
+                        recipe.name, version.id, row, prompt, sample, "feedback", settings, id=name
+                    )
+                    if name not in known:
+                        store.exchanges.add(conn, exchange)
+        known = store.exchanges.many([name for pair in names for name in pair])
+    return [(known[a], known[b]) for a, b in names]

@@ -1,0 +1,177 @@
+"""A project: a recipe, the store beside it, and the verbs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from burnish import config
+from burnish.config import Recipe
+from burnish.progress import Plain, Progress
+from burnish.records import Promotion, Record
+from burnish.store import Store, Work, open_store
+
+if TYPE_CHECKING:
+    from burnish.data import Renderer
+    from burnish.models.base import Base
+    from burnish.pipeline.turn import Outcome
+    from burnish.recipes.support.raters import Rater
+
+STORE = ".burnish"
+
+
+def cache_folder() -> Path:
+    """Where bases are kept between projects: ``BURNISH_CACHE``, else ``~/.cache/burnish``."""
+    return Path(os.environ.get("BURNISH_CACHE") or Path.home() / ".cache" / "burnish")
+
+
+class Project:
+    """What a recipe and its store can do.
+
+    Args:
+        recipe: Path of the recipe.
+        store: Folder of the store; default ``BURNISH_STORE``, else ``.burnish`` beside the recipe.
+        progress: Who hears what long work says; default plain lines on standard error.
+
+    Raises:
+        ConfigError: The recipe is wrong.
+        StoreError: The store cannot be opened.
+    """
+
+    def __init__(self, recipe: str | Path, store: str | Path | None = None, progress: Progress | None = None) -> None:
+        self.path = Path(recipe)
+        self.recipe: Recipe = config.load(self.path)
+        self.folder = self.path.absolute().parent
+        self._store_path = Path(store or os.environ.get("BURNISH_STORE") or self.folder / STORE)
+        self.progress: Progress = progress or Plain()
+        self.cache = cache_folder()
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened at first use."""
+        return open_store(self._store_path)
+
+    def run(self) -> Outcome:
+        """Walk the circle once, from where it stands.
+
+        Raises:
+            StoreError: Another run holds the store.
+        """
+        from burnish.pipeline.turn import run_turn
+
+        with self.store.run_lock("burnish run"):
+            return run_turn(self, self.turn_number())
+
+    def turn_number(self) -> int:
+        """The turn to walk: the next one where enough new votes are in since the last one ended, else the last."""
+        turns = self.store.records(self.recipe.name, "turn")
+        if not turns:
+            return 1
+        number = max(int(turn.body["number"]) for turn in turns)
+        snapshots = self.store.records(self.recipe.name, "snapshot")
+        if self.recipe.rl is None or not snapshots:
+            return number
+        fresh = self.votes_cast(after=int(snapshots[-1].body["up_to"]))
+        return number + 1 if fresh >= self.recipe.loop.comparisons else number
+
+    def prepare(self) -> Record:
+        """The dataset: read, cleaned, split."""
+        from burnish.data import prepare
+
+        return prepare(self.recipe, self.folder, self.store, self.renderer, self.progress)
+
+    def production(self) -> Record | None:
+        """The version that serves, or None before the first promotion."""
+        from burnish import registry
+
+        return registry.production(self.store, self.recipe.name)
+
+    def start(self, number: int, sft: Record) -> Record:
+        """The version that turn ``number`` starts from and is compared with, fixed when the turn begins."""
+        serving = self.production() or sft
+        wanted = sft if number == 1 or self.recipe.start == "sft" else serving
+        work = Work(
+            kind="start",
+            stage="start",
+            version=1,
+            settings={"turn": number, "start": self.recipe.start},
+            parents=(sft,),
+            seed=0,
+            project=self.recipe.name,
+        )
+        return self.store.record(self.store.once(work, lambda: {"version": wanted.id}).body["version"])
+
+    def promote_once(self, version: Record, only_first: bool = False) -> Promotion | None:
+        """Promote a version that passed, unless it has been promoted before (a later rollback is a person's word)."""
+        from burnish import registry
+
+        history = registry.history(self.store, self.recipe.name)
+        if (only_first and history) or any(line.version == version.id for line in history):
+            return None
+        return registry.promote(self.store, self.recipe.name, version.id, by="burnish run")
+
+    def votes_cast(self, after: int = 0) -> int:
+        """Votes for training from the sources that the recipe learns from, later than event ``after``."""
+        from burnish.feedback import votes
+
+        cast = votes(self.store, self.recipe.name, sources=self.recipe.feedback.sources, purpose="train")
+        return sum(vote.sequence > after for vote in cast)
+
+    @cached_property
+    def resolved_base(self) -> Base:
+        """The base model on this machine; a package's weights are converted once."""
+        from burnish.models.base import resolve_base
+
+        return resolve_base(self.recipe.base, self.cache, self.progress, relative_to=self.folder)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """What turns conversations into ids, as the base's tokenizer and template say."""
+        from burnish.data import Renderer
+
+        return Renderer.from_folder(self.resolved_base.folder, self.recipe.data.system)
+
+    def base(self) -> Record:
+        """The base as version 0 of the project."""
+        from burnish.models.artifacts import base_version
+
+        return base_version(self.store, self.recipe.name, self.resolved_base, self.renderer, self.progress)
+
+    def import_adapter(self, folder: Path, base: str | None) -> Record:
+        """An adapter made by another tool, as a version.
+
+        Raises:
+            ModelError: It does not fit the base.
+        """
+        from burnish.models.artifacts import import_adapter
+        from burnish.models.base import resolve_base
+
+        found = self.resolved_base if base is None else resolve_base(base, self.cache, self.progress)
+        return import_adapter(self.store, self.recipe.name, folder, found, self.renderer, self.base())
+
+    def raters(self, purpose: Literal["train", "judge"]) -> tuple[Rater, ...]:
+        """The simulated raters, where the recipe asks for them: those who train, or those who judge."""
+        if self.recipe.feedback.simulate is None:
+            return ()
+        from burnish.recipes.support.raters import panel
+
+        training, judging = panel(self.recipe.seed)
+        return training if purpose == "train" else judging
+
+    @property
+    def score(self) -> Callable[[str, str, bool], Mapping[str, float]] | None:
+        """The parts of the judging raters' rule and their mean utility, where raters are simulated."""
+        judges = self.raters("judge")
+        if not judges:
+            return None
+        from burnish.recipes.support.raters import Reply, parts
+
+        def score(question: str, answer: str, finished: bool) -> Mapping[str, float]:
+            reply = Reply(answer, finished)
+            utility = sum(judge.score(question, reply) for judge in judges) / len(judges)
+            return {"utility": utility, **parts(question, answer, finished)}
+
+        return score

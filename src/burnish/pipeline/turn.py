@@ -1,0 +1,173 @@
+"""One turn of the circle, closed by records: each line takes records and returns one.
+
+data -> sft -> evaluation -> gate -> registry -> votes -> reward -> rl -> evaluation -> gate -> registry
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from burnish import registry
+from burnish.evaluation import decide, evaluate, judge_campaign, judged
+from burnish.feedback import simulate_votes, snapshot, waiting
+from burnish.pipeline.collect import collect_pairs
+from burnish.records import Record
+from burnish.store import Work, derive_seed
+from burnish.training.online import train_online
+from burnish.training.reward import train_reward
+from burnish.training.supervised import train_supervised
+
+if TYPE_CHECKING:
+    from burnish.pipeline.project import Project
+
+PAGE_PAIRS = 24  # pairs of the serving version that the compare page offers between turns
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a turn came to. ``state`` is "promoted", "refused" or "waiting"; ``records`` are its stages, by name."""
+
+    state: str
+    number: int
+    records: Mapping[str, Record]
+    why: str = ""
+
+
+class Waiting(Exception):
+    """People's votes are missing; the turn goes on at the next call."""
+
+
+def run_turn(project: Project, number: int) -> Outcome:
+    """Walk the circle once; finished stages are found, not repeated."""
+    made: dict[str, Record] = {}
+    try:
+        _supervised(project, made)
+        if made["verdict"].body["passed"] and project.recipe.rl is not None:
+            _from_feedback(project, number, made)
+    except Waiting as waits:
+        return Outcome("waiting", number, made, str(waits))
+    passed = bool(made["verdict"].body["passed"])
+    if passed:
+        project.promote_once(made["candidate"])
+    made["turn"] = _turn_record(project, number, made)
+    return Outcome("promoted" if passed else "refused", number, made)
+
+
+def _supervised(project: Project, made: dict[str, Record]) -> None:
+    """Data, base, supervised version, and the gate that lets it serve."""
+    recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
+    made["dataset"] = dataset = project.prepare()
+    made["base"] = base = project.base()
+    made["sft"] = sft = train_supervised(recipe, base, dataset, store, cache, progress)
+    made["candidate"] = sft
+    last = recipe.rl is None
+    contenders = {"base": base, "sft": sft}
+    if last and recipe.evaluate.prompt_only:
+        contenders["prompt_only"] = base
+    if last and (production := project.production()) is not None and production.id not in (base.id, sft.id):
+        contenders["production"] = production
+    made["evaluation"] = evaluate(
+        recipe,
+        store,
+        dataset=dataset,
+        split="test" if last else "dev",
+        contenders=contenders,
+        candidate="sft",
+        start="base",
+        score=project.score,
+        cache=cache,
+        progress=progress,
+    )
+    rules = recipe.gate if last and recipe.gate else None
+    made["verdict"] = decide(
+        recipe, store, candidate=sft, evaluation=made["evaluation"], judgement=None, rules=rules, stage="sft"
+    )
+    if not last and made["verdict"].body["passed"]:
+        project.promote_once(sft, only_first=True)
+
+
+def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> None:
+    """Votes, reward, reinforcement learning, and the gate on test prompts."""
+    recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
+    assert recipe.reward is not None
+    dataset = made["dataset"]
+    made["start"] = start = project.start(number, made["sft"])
+    if number == 1 or project.raters("train"):
+        pairs = recipe.feedback.pairs
+        made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
+        _let_simulated_vote(project, campaign.body["campaign"], "train")
+    _require_votes(project.votes_cast(), recipe.reward.min_comparisons)
+    made["snapshot"] = snapshot(
+        store, recipe.name, turn=number, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources
+    )
+    made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
+    made["candidate"] = rl = train_online(recipe, start, made["reward"], dataset, store, cache, progress)
+    contenders = {"base": made["base"], "start": start, "rl": rl}
+    if recipe.evaluate.prompt_only:
+        contenders["prompt_only"] = made["base"]
+    if (production := project.production()) is not None and production.id not in {c.id for c in contenders.values()}:
+        contenders["production"] = production
+    made["evaluation"] = evaluation = evaluate(
+        recipe,
+        store,
+        dataset=dataset,
+        split="test",
+        contenders=contenders,
+        candidate="rl",
+        start="start",
+        score=project.score,
+        cache=cache,
+        progress=progress,
+    )
+    judging = judge_campaign(store, recipe.name, evaluation, "rl", "start", recipe.feedback.judge_votes)
+    _let_simulated_vote(project, judging, "judge")
+    _require_votes(*waiting(store, recipe.name, judging))
+    made["judgement"] = judgement = judged(store, recipe.name, judging, evaluation, recipe.seed)
+    made["verdict"] = decide(
+        recipe,
+        store,
+        candidate=rl,
+        evaluation=evaluation,
+        judgement=judgement,
+        rules=recipe.gate or None,
+        stage="rl",
+    )
+    made["next"] = collect_pairs(
+        recipe,
+        rl if made["verdict"].body["passed"] else start,
+        dataset,
+        number + 1,
+        PAGE_PAIRS,
+        store,
+        cache,
+        progress,
+    )
+
+
+def _let_simulated_vote(project: Project, campaign: str, purpose: Literal["train", "judge"]) -> None:
+    raters = project.raters(purpose)
+    if raters:
+        simulate_votes(project.store, project.recipe.name, campaign, raters, project.progress)
+
+
+def _require_votes(done: int, wanted: int) -> None:
+    if done < wanted:
+        raise Waiting(f"waiting for feedback: {done} of {wanted}")
+
+
+def _turn_record(project: Project, number: int, made: Mapping[str, Record]) -> Record:
+    """The turn itself: what it started from, what it was fed, what came out."""
+    stages = {name: record.id for name, record in made.items()}
+    work = Work(
+        kind="turn",
+        stage="turn",
+        version=1,
+        settings={"number": number},
+        parents=tuple({r.id: r for r in made.values()}.values()),
+        seed=derive_seed(project.recipe.seed, "turn", str(number)),
+        project=project.recipe.name,
+    )
+    passed = bool(made["verdict"].body["passed"])
+    return project.store.once(work, lambda: {"number": number, "stages": stages, "passed": passed})

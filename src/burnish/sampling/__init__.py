@@ -1,0 +1,27 @@
+"""Sampling: the engine that draws answers from a language model, and the promises of any sampler."""
+
+from burnish.sampling.engine import Engine, NonFiniteLogits, sample
+from burnish.sampling.request import (
+    MISMATCH_LIMIT,
+    Event,
+    Params,
+    Request,
+    Sample,
+    Sampler,
+    mismatch,
+    require_exact,
+)
+
+__all__ = [
+    "MISMATCH_LIMIT",
+    "Engine",
+    "Event",
+    "NonFiniteLogits",
+    "Params",
+    "Request",
+    "Sample",
+    "Sampler",
+    "mismatch",
+    "require_exact",
+    "sample",
+]

@@ -1,0 +1,352 @@
+"""The engine: many requests share one model's forwards, token by token.
+
+A request enters a slot as soon as one is free and leaves it with its last token. Slots in use are always the first
+ones, so that a decode step is a slice of the cache. A prompt is run only from where it differs from what a slot
+already holds: answers to one prompt run it once, prompts with the same beginning share it, a conversation goes on from
+its last turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.errors import SamplingError
+from burnish.progress import Progress, Silent
+from burnish.records import FinishReason
+from burnish.sampling.cache import ATTENTION, Plan, SlotCache
+from burnish.sampling.draw import draw
+from burnish.sampling.packed import pack_weights
+from burnish.sampling.request import Event, Params, Request, Sample
+
+
+class NonFiniteLogits(SamplingError):
+    """The model's logits were not finite for ``requests``; they are dropped, all others go on."""
+
+    def __init__(self, requests: Sequence[int]) -> None:
+        self.requests = tuple(requests)
+        names = ", ".join(map(str, self.requests))
+        super().__init__(
+            f"the model's logits are not finite for request {names}", mend="the weights are broken: verify the version"
+        )
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request in a slot: ``ids`` is prompt and answer so far, of which ``cached`` have keys in the slot."""
+
+    id: int
+    request: Request
+    generator: random.Random
+    limit: int
+    ids: list[int]
+    cached: int = 0
+    drawn: int = 0
+
+
+@dataclass(slots=True)
+class _Feed:
+    """Tokens of a running request that the next forward runs."""
+
+    slot: int
+    running: _Running
+    ids: list[int] = field(default_factory=list)
+
+
+class Engine:
+    """Continuous batching over a slot cache; one thread only.
+
+    Args:
+        model: A causal language model of transformers, or an object that holds one as ``module``, with any adapter
+            merged. The engine owns it from here on: it switches its attention and packs its weights in place.
+        slots: Most requests that decode at a time.
+        max_length: Most tokens of a prompt and its answer; the model's context by default. Memory grows as needed.
+        prefill: Most prompt tokens that one step runs beside the decoding ones.
+        pack: Lay out float32 weights for few rows (CPU); same results to rounding.
+
+    Raises:
+        SamplingError: The model's attention is not one that the engine implements.
+    """
+
+    def __init__(
+        self, model: Any, slots: int = 64, max_length: int | None = None, prefill: int = 512, pack: bool = True
+    ) -> None:
+        module = getattr(model, "module", model)
+        if slots < 1 or prefill < 1:
+            raise SamplingError(f"slots {slots} and prefill {prefill} must be 1 or more")
+        config = module.config.get_text_config()
+        context = int(getattr(config, "max_position_embeddings", 0) or max_length or 0)
+        self.max_length = min(context, max_length or context)
+        if self.max_length < 2:
+            raise SamplingError("the length of the model's context is unknown", mend="give the engine max_length")
+        self.slots, self.prefill = slots, prefill
+        self._vocabulary, self._layers = int(config.vocab_size), int(config.num_hidden_layers)
+        self._module = module.eval().requires_grad_(False)
+        self._module.set_attn_implementation(ATTENTION)
+        if pack:
+            pack_weights(self._module)
+        self._cache = SlotCache()
+        self._waiting: deque[_Running] = deque()
+        self._running: list[_Running] = []  # by slot
+        self._left: dict[int, list[int]] = {}  # free slot -> ids whose keys it still holds
+        self._held: list[Event] = []  # drawn in a step that ended with an error
+        self._ids = itertools.count()
+        self._probe()
+
+    @property
+    def active(self) -> int:
+        """Requests that hold a slot."""
+        return len(self._running)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self._running or self._waiting or self._held)
+
+    def submit(self, request: Request) -> int:
+        """Queue a request; returns the id that its events carry.
+
+        An answer that would not fit the context is cut there, with finish_reason "length".
+
+        Raises:
+            SamplingError: The prompt is empty, leaves no room for an answer, or holds an id outside the vocabulary.
+        """
+        ids = list(request.prompt_ids)
+        if not ids:
+            raise SamplingError("the prompt is empty", mend="a prompt has at least one token")
+        if len(ids) >= self.max_length:
+            raise SamplingError(
+                f"the prompt has {len(ids)} tokens; the context of {self.max_length} leaves no room for an answer",
+                mend="shorten the prompt",
+            )
+        if min(ids) < 0 or max(ids) >= self._vocabulary:
+            raise SamplingError(f"the prompt holds an id outside the vocabulary of {self._vocabulary}")
+        generator = random.Random(f"{request.params.seed}/{request.stream}")
+        limit = min(request.params.max_new_tokens, self.max_length - len(ids))
+        running = _Running(next(self._ids), request, generator, limit, ids)
+        self._waiting.append(running)
+        return running.id
+
+    @torch.inference_mode()
+    def cancel(self, request_id: int) -> bool:
+        """Drop a request; True if it was waiting or running."""
+        for waiting in self._waiting:
+            if waiting.id == request_id:
+                self._waiting.remove(waiting)
+                return True
+        for slot, running in enumerate(self._running):
+            if running.id == request_id:
+                self._free(slot)
+                return True
+        return False
+
+    @torch.inference_mode()
+    def step(self) -> list[Event]:
+        """Run one forward and draw one token for every request whose prompt is done; empty when idle.
+
+        Raises:
+            NonFiniteLogits: For some requests; they are dropped, and the others' events come with the next step.
+        """
+        if self._held:
+            events, self._held = self._held, []
+            return events
+        plan = Plan(self._cache, self.max_length)
+        feeds = self._feed_running()
+        feeds += self._admit(plan, feeds)
+        if not feeds:
+            return []
+        ready, last = [], []
+        for feed in sorted(feeds, key=lambda feed: len(feed.ids) > 1):
+            index = plan.add(feed.slot, feed.running.cached, feed.ids)
+            if feed.running.cached + len(feed.ids) == len(feed.running.ids):
+                ready.append(feed)
+                last.append(index)
+        logits_NV = self._forward(plan, last)
+        for feed in feeds:
+            feed.running.cached += len(feed.ids)
+        return self._draw(ready, logits_NV) if ready else []
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], n: int, params: Params, progress: Progress | None = None
+    ) -> list[list[Sample]]:
+        """``n`` samples for each prompt, in the order of the prompts.
+
+        Sample j of prompt i draws from its own stream of numbers (seed, i, j): slots and order do not change it.
+
+        Raises:
+            SamplingError: The engine is busy, a prompt does not fit, or the logits are not finite.
+        """
+        if not self.idle:
+            raise SamplingError("the engine has other requests", mend="sample with an engine of its own")
+        progress = progress or Silent()
+        keys = [(i, j) for i in range(len(prompts)) for j in range(n)]
+        try:
+            owners = {self.submit(Request(prompts[i], params, (i, j))): (i, j) for i, j in keys}
+            made = self._collect(owners, progress)
+        except BaseException:
+            self.clear()
+            raise
+        return [[made[i, j] for j in range(n)] for i in range(len(prompts))]
+
+    @torch.inference_mode()
+    def clear(self) -> None:
+        """Drop every request."""
+        self._waiting.clear()
+        self._held.clear()
+        for slot in reversed(range(len(self._running))):
+            self._free(slot)
+
+    def _collect(
+        self, owners: dict[int, tuple[int, int]], progress: Progress
+    ) -> dict[tuple[int, int], Sample]:
+        made: dict[tuple[int, int], Sample] = {}
+        drawn: dict[int, list[Event]] = {request_id: [] for request_id in owners}
+        began, tokens = time.monotonic(), 0
+        while not self.idle:
+            events = self.step()
+            tokens += len(events)
+            for event in events:
+                drawn[event.request_id].append(event)
+                if event.finish_reason is not None:
+                    parts = drawn.pop(event.request_id)
+                    ids, logprobs = tuple(e.token_id for e in parts), tuple(e.logprob for e in parts)
+                    made[owners[event.request_id]] = Sample(ids, logprobs, event.finish_reason)
+            rate = tokens / max(time.monotonic() - began, 1e-9)
+            progress.update("sampling", len(made), len(owners), f"{rate:.0f} tokens/s")
+        return made
+
+    @torch.inference_mode()
+    def _probe(self) -> None:
+        """One token through the model: an attention that the engine does not implement is refused here."""
+        plan = Plan(self._cache, self.max_length)
+        plan.add(0, 0, [0])
+        self._cache.reserve(1, 1)
+        self._forward(plan, [0])
+        self._cache.clear(0)
+        if len(plan.layers) != self._layers:
+            raise SamplingError(
+                f"{len(plan.layers)} of the model's {self._layers} layers use the engine's attention",
+                mend="take a model whose layers all have full attention",
+            )
+
+    def _feed_running(self) -> list[_Feed]:
+        """What the requests in slots run next: all decode, prompts share the budget in the order of their slots."""
+        feeds, budget = [], self.prefill
+        for slot, running in enumerate(self._running):
+            ids = running.ids[running.cached :]
+            if len(ids) > 1:
+                ids = ids[:budget]
+                budget -= len(ids)
+            if ids:
+                feeds.append(_Feed(slot, running, ids))
+        return feeds
+
+    def _admit(self, plan: Plan, feeds: list[_Feed]) -> list[_Feed]:
+        """Waiting requests take free slots, first come first served, while the step's budget lasts."""
+        budget = self.prefill - sum(len(feed.ids) for feed in feeds if len(feed.ids) > 1)
+        admitted: list[_Feed] = []
+        coming = {feed.slot: feed.running.cached + len(feed.ids) for feed in feeds}
+        while self._waiting and len(self._running) < self.slots and budget > 0:
+            running, slot = self._waiting.popleft(), len(self._running)
+            self._cache.reserve(slot + 1, len(running.ids) + running.limit)
+            source, shared = self._longest_prefix(running.ids, coming)
+            if source < slot and shared > self._running[source].cached:
+                plan.copies.append((source, slot, shared))  # arrives with this step's forward
+            elif shared and source != slot:
+                self._cache.copy(source, slot, shared)
+            running.cached = shared
+            self._left.pop(slot, None)
+            self._running.append(running)
+            ids = running.ids[shared : shared + budget]
+            budget -= len(ids)
+            coming[slot] = shared + len(ids)
+            admitted.append(_Feed(slot, running, ids))
+        return admitted
+
+    def _longest_prefix(self, ids: list[int], coming: dict[int, int]) -> tuple[int, int]:
+        """The slot whose tokens (once this step is done) begin most like ``ids``, and how many agree.
+
+        At most all but the last, which must be run for its logits.
+        """
+        best, length = 0, 0
+        held = [(slot, running.ids, coming.get(slot, running.cached)) for slot, running in enumerate(self._running)]
+        held += [(slot, left, len(left)) for slot, left in self._left.items()]
+        for slot, other, known in held:
+            most = min(known, len(ids) - 1)
+            if most > length and other[length] == ids[length]:
+                agree = next((i for i in range(most) if other[i] != ids[i]), most)
+                if agree > length:
+                    best, length = slot, agree
+        return best, length
+
+    def _forward(self, plan: Plan, last: list[int]) -> Tensor:
+        """Logits [len(last), V] after the tokens at ``last`` of the step; the head runs on nothing else."""
+        plan.seal(self._module.device, self._module.dtype)
+        logits_1NV = self._module(
+            input_ids=torch.tensor([plan.ids], device=self._module.device),
+            position_ids=plan.positions_T[None],
+            use_cache=False,
+            logits_to_keep=torch.tensor(last, dtype=torch.long, device=self._module.device),
+            plan=plan,
+        ).logits
+        return logits_1NV[0]
+
+    def _draw(self, ready: list[_Feed], logits_NV: Tensor) -> list[Event]:
+        params = [feed.running.request.params for feed in ready]
+        uniforms = [feed.running.generator.random() for feed in ready]
+        columns = ([p.temperature for p in params], [p.top_p for p in params], uniforms)
+        drawn = draw(logits_NV, *(torch.tensor(c, dtype=torch.float64, device=logits_NV.device) for c in columns))
+        events, broken, done = [], [], []
+        for feed, token, logprob, finite in zip(ready, *(part.tolist() for part in drawn), strict=True):
+            running = feed.running
+            if not finite:
+                broken.append(running.id)
+                done.append(feed.slot)
+                self._cache.clear(feed.slot)
+                running.cached = 0
+                continue
+            running.ids.append(token)
+            running.drawn += 1
+            reason: FinishReason | None = None
+            if token in running.request.params.stop_ids:
+                reason = "stop"
+            elif running.drawn == running.limit:
+                reason = "length"
+            if reason is not None:
+                done.append(feed.slot)
+            events.append(Event(running.id, token, logprob, reason))
+        for slot in sorted(done, reverse=True):
+            self._free(slot)
+        if broken:
+            self._held = events
+            raise NonFiniteLogits(broken)
+        return events
+
+    def _free(self, slot: int) -> None:
+        """Give a slot back: the last slot in use moves into it, so that those in use stay the first ones."""
+        gone, last = self._running[slot], self._running.pop()
+        end = len(self._running)
+        self._left[end] = last.ids[: last.cached]
+        if last is not gone:
+            self._cache.copy(end, slot, last.cached)
+            self._running[slot] = last
+
+
+def sample(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    n: int,
+    params: Params,
+    slots: int = 64,
+    progress: Progress | None = None,
+) -> list[list[Sample]]:
+    """``n`` samples for each prompt from an engine made for them: see ``Engine`` and ``Engine.sample``."""
+    return Engine(model, slots=slots).sample(prompts, n, params, progress)

@@ -1,0 +1,95 @@
+"""Chat: a conversation is the prompt, a message is the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from burnish.data.render import Renderer
+from burnish.errors import DataError
+from burnish.objectives.stream import Answer, Tree
+from burnish.records import Exchange, Json, Message, Row
+from burnish.sampling.request import Sample
+from burnish.store.hashing import now
+
+
+@dataclass(frozen=True)
+class ChatTask:
+    """Chat rows for one renderer; ``max_new_tokens`` is the longest answer that is sampled."""
+
+    renderer: Renderer
+    max_new_tokens: int
+
+    def prompt_ids(self, row: Row, examples: Sequence[Row] = ()) -> list[int]:
+        """The ids of a row's prompt, up to where the answer begins.
+
+        ``examples`` are answered rows that stand before the conversation as turns of its own: what prompting alone
+        can do. Their system messages are left out, the row's stays first.
+
+        Raises:
+            DataError: An example has no answer, or the template refuses the conversation.
+        """
+        system = [message for message in row.prompt if message.role == "system"]
+        shown: list[Message] = []
+        for example in examples:
+            if example.answer is None:
+                raise DataError("an example without an answer shows nothing", where=f"row {example.number}")
+            shown += [message for message in example.prompt if message.role != "system"]
+            shown.append(Message("assistant", example.answer))
+        rest = [message for message in row.prompt if message.role != "system"]
+        return self.renderer.prompt([*system, *shown, *rest], row.documents)
+
+    def supervised(self, row: Row, examples: Sequence[Row] = ()) -> Tree:
+        """A row as it is trained on, and as its loss is measured: every id of the answer, the stop token included.
+
+        Raises:
+            DataError: The row has no answer.
+        """
+        if row.answer is None:
+            raise DataError("there is no answer to learn", where=f"row {row.number}", mend="give every row an answer")
+        ids = self.renderer.answer(row.answer)
+        return Tree(self.prompt_ids(row, examples), (Answer(ids, [1.0] * len(ids), row=row.number),))
+
+    def pair(
+        self,
+        prompt_ids: Sequence[int],
+        answer_a_ids: Sequence[int],
+        answer_b_ids: Sequence[int],
+        preference: float,
+        weight: float = 1.0,
+        row: int = 0,
+    ) -> Tree:
+        """Two answers to one prompt: ``preference`` is the share that a won, ``weight`` how many votes say so."""
+        answers = tuple(Answer(ids, [1.0] * len(ids), row=row) for ids in (answer_a_ids, answer_b_ids))
+        return Tree(prompt_ids, answers, {"preference": preference, "votes": weight})
+
+    def exchange(
+        self,
+        project: str,
+        version_id: str,
+        row: Row,
+        prompt_ids: Sequence[int],
+        sample: Sample,
+        purpose: str,
+        settings: Mapping[str, Json],
+        id: str,
+    ) -> Exchange:
+        """A sampled answer as it is kept, with the ids of both sides. Its ``id`` is the caller's: a stage that names its
+        answers by its work finds them again after a crash."""
+        return Exchange(
+            id=id,
+            project=project,
+            version=version_id,
+            purpose=purpose,
+            prompt=row.prompt,
+            answer=self.renderer.text(sample.ids),
+            prompt_ids=tuple(prompt_ids),
+            answer_ids=tuple(sample.ids),
+            logprobs=tuple(sample.logprobs),
+            finish_reason=sample.finish_reason,
+            created_at=now(),
+            documents=row.documents,
+            subject=row.subject,
+            case=row.case,
+            settings={"max_new_tokens": self.max_new_tokens, **settings},
+        )

@@ -1,0 +1,230 @@
+"""Loss terms against numbers computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import tensor
+
+from burnish.errors import TrainingError
+from burnish.objectives import (
+    Answer,
+    Outputs,
+    Tree,
+    entropy,
+    entropy_term,
+    kl,
+    kl_term,
+    likelihood,
+    likelihood_term,
+    pack,
+    pairwise,
+    pairwise_term,
+    policy,
+    policy_term,
+    preference_margin,
+)
+
+NAN = float("nan")
+
+
+def leaf(*values: float) -> torch.Tensor:
+    return tensor(values, requires_grad=True)
+
+
+def test_likelihood():
+    logp_S = leaf(-1.0, NAN, -3.0)
+    result = likelihood(logp_S, tensor([1.0, 0.0, 0.5]))
+    assert result.total.item() == 2.5
+    assert result.units == 1.5
+    result.total.backward()
+    assert logp_S.grad.tolist() == [-1.0, 0.0, -0.5]  # the masked nan leaks nowhere
+
+
+def test_policy():
+    ratios = tensor([1.5, 0.5, 1.5, 1.0])
+    old = tensor([-1.0, -2.0, -3.0, -4.0])
+    logp_S = (old + ratios.log()).requires_grad_()
+    result = policy(logp_S, old, tensor([2.0, -1.0, -1.0, 2.0]), torch.ones(4), clip=(0.2, 0.28))
+    # -min(3, 2.56), -min(-0.5, -0.8), -min(-1.5, -1.28), -min(2, 2)
+    assert result.total.item() == pytest.approx(-2.56 + 0.8 + 1.5 - 2.0, abs=1e-6)
+    assert result.metrics["clip_share"].item() == 2.0
+    assert result.metrics["ratio"].item() == pytest.approx(4.5, abs=1e-6)
+    assert result.units == 4.0
+    result.total.backward()
+    assert logp_S.grad.tolist() == pytest.approx([0.0, 0.0, 1.5, -2.0], abs=1e-6)
+
+
+def test_policy_ignores_masked_positions():
+    logp_S = leaf(-1.0, NAN, 500.0)
+    result = policy(logp_S, tensor([-1.0, NAN, -500.0]), tensor([3.0, NAN, 1.0]), tensor([1.0, 0.0, 0.0]))
+    assert result.total.item() == -3.0
+    result.total.backward()
+    assert logp_S.grad.tolist() == [-3.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("estimator", "value"), [("k1", 1.0), ("k2", 0.5), ("k3", math.exp(-1))])
+def test_kl_values(estimator, value):
+    logp_S = leaf(-1.0, NAN)
+    weights = tensor([1.0, 0.0])
+    result = kl(logp_S, tensor([-2.0, NAN]), weights, estimator=estimator)
+    assert result.total.item() == pytest.approx(value, abs=1e-6)
+    assert result.metrics["kl"].item() == pytest.approx(value, abs=1e-6)
+    result.total.backward()
+    assert logp_S.grad.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)  # d of the one token
+    older = kl(leaf(-1.0, 0.0), tensor([-2.0, NAN]), weights, tensor([-1.5, NAN]), estimator)
+    assert older.total.item() == pytest.approx(math.exp(0.5) * value, abs=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+@pytest.mark.parametrize("off_policy", [False, True])
+def test_kl_gradient_is_that_of_the_closed_form(estimator, off_policy):
+    logits = tensor([0.3, -1.2, 0.8, 0.1], dtype=torch.float64, requires_grad=True)
+    reference = tensor([-0.5, 0.4, 0.2, 0.9], dtype=torch.float64).log_softmax(0)
+    logp = logits.log_softmax(0)
+    exact = (logp.exp() * (logp - reference)).sum()
+    (wanted,) = torch.autograd.grad(exact, logits, retain_graph=True)
+    # One token per outcome, weighted with its probability under what sampled it: the expectation itself.
+    sampled = tensor([0.9, 0.2, -0.3, 0.4], dtype=torch.float64).log_softmax(0) if off_policy else logp.detach()
+    result = kl(logp, reference, sampled.exp(), sampled, estimator)
+    (found,) = torch.autograd.grad(result.total, logits)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    if estimator != "k2":  # the one whose value is biased
+        assert result.metrics["kl"].item() == pytest.approx(exact.item(), abs=1e-12)
+
+
+def test_entropy():
+    entropy_S = leaf(0.5, 1.0, NAN)
+    result = entropy(entropy_S, tensor([1.0, 2.0, 0.0]))
+    assert result.total.item() == -2.5
+    assert result.metrics["entropy"].item() == 2.5
+    result.total.backward()
+    assert entropy_S.grad.tolist() == [-1.0, -2.0, 0.0]
+
+
+def test_pairwise():
+    a_N = leaf(1.0, 1.0, 1.0)
+    result = pairwise(a_N, torch.zeros(3), tensor([1.0, 0.0, 0.5]))
+    won, lost = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
+    assert result.total.item() == pytest.approx(won + lost + (won + lost) / 2, abs=1e-6)
+    assert result.metrics["accuracy"].item() == 1.5
+    assert result.metrics["margin"].item() == 3.0
+    result.total.backward()
+    assert a_N.grad.tolist() == pytest.approx([-0.268941, 0.731059, 0.231059], abs=1e-6)
+
+
+def test_pairwise_with_several_votes_is_the_sum_of_single_ones():
+    several = pairwise(tensor([0.7]), tensor([0.2]), tensor([2 / 3]), tensor([3.0]))
+    single = pairwise(tensor([0.7] * 3), tensor([0.2] * 3), tensor([1.0, 1.0, 0.0]))
+    assert several.total.item() == pytest.approx(single.total.item(), abs=1e-6)
+    assert several.units == single.units == 3.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss", "gradient"), [("sigmoid", 0.437488, -0.035434), ("hinge", 0.4, -0.1), ("ipo", 1.0, 2.0)]
+)
+def test_preference_margin(kind, loss, gradient):
+    margin_N = leaf(6.0)
+    result = preference_margin(margin_N, kind, beta=0.1)
+    assert result.total.item() == pytest.approx(loss, abs=1e-6)
+    result.total.backward()
+    assert margin_N.grad.item() == pytest.approx(gradient, abs=1e-6)
+
+
+def written(prompt: int, *ids: int, row: int = 0) -> Tree:
+    return Tree([prompt], (Answer(ids, [1.0] * len(ids), {}, row),))
+
+
+def sampled(prompt: int, advantages: list[float], length: int) -> Tree:
+    def answer(advantage: float) -> Answer:
+        streams = {"advantage": [advantage] * length, "old_logp": [-1.0] * length, "reference_logp": [-2.0] * length}
+        return Answer(range(length), [1.0] * length, streams)
+
+    return Tree([prompt], tuple(answer(a) for a in advantages))
+
+
+def test_each_term_counts_its_own_rows():
+    trees = [written(1, 2, 3), sampled(4, [1.0, -1.0], 3), sampled(5, [2.0], 1)]
+    stream = pack(trees, 100)[0]
+    outputs = Outputs(torch.full((9,), -1.0), torch.full((9,), 0.25))
+    wanted = {  # name: (count, total)
+        "likelihood": (2.0, 2.0),
+        "policy": (7.0, -2.0),  # 3 x 1 - 3 x 1 + 1 x 2, ratios 1
+        "kl": (7.0, 7 * math.exp(-1)),
+        "entropy": (7.0, -1.75),
+    }
+    for term in (likelihood_term(), policy_term(), kl_term(0.1), entropy_term()):
+        result = term.loss(outputs, stream)
+        assert (term.count(trees), result.total.item()) == pytest.approx(wanted[term.name], abs=1e-6)
+        assert result.units == pytest.approx(term.count(trees))
+
+
+def test_sequence_policy_takes_each_answers_mean():
+    trees = [sampled(1, [1.0], 4), sampled(2, [3.0], 2)]
+    term = policy_term(unit="sequence")
+    result = term.loss(Outputs(torch.full((6,), -1.0)), pack(trees, 100)[0])
+    assert term.count(trees) == 2.0
+    assert result.total.item() == pytest.approx(-4.0, abs=1e-6)
+    assert result.units == pytest.approx(2.0)
+
+
+def test_terms_without_a_unit_are_zero_and_keep_a_gradient():
+    logp_S = leaf(-1.0, -2.0)
+    stream = pack([written(1, 2, 3)], 100)[0]
+    for term in (policy_term(), kl_term(0.1)):
+        result = term.loss(Outputs(logp_S), stream)
+        assert term.count([written(1, 2, 3)]) == result.units == result.total.item() == 0.0
+        result.total.backward()
+    assert logp_S.grad.tolist() == [0.0, 0.0]
+
+
+def test_pairwise_term_reads_scores_of_marked_pairs():
+    pair = Tree([1], (Answer([2], [0.0]), Answer([3], [0.0])), {"preference": 0.0, "votes": 2.0})
+    trees = [written(1, 2), pair, written(3, 4)]
+    term = pairwise_term()
+    scores_A = leaf(9.0, 1.0, 0.0, 9.0)
+    result = term.loss(Outputs(scores_A=scores_A), pack(trees, 100)[0])
+    assert term.count(trees) == result.units == 2.0
+    assert result.total.item() == pytest.approx(2 * math.log(1 + math.e), abs=1e-6)
+    result.total.backward()
+    assert scores_A.grad.tolist() == pytest.approx([0.0, 1.462117, -1.462117, 0.0], abs=1e-6)
+    alone = [written(1, 2)]
+    assert term.loss(Outputs(scores_A=leaf(1.0)), pack(alone, 100)[0]).total.item() == term.count(alone) == 0.0
+
+
+@pytest.mark.parametrize("budget", [1, 8, 14, 1000])
+def test_sums_and_counts_do_not_depend_on_how_the_batch_is_cut(budget):
+    pair = Tree([1], (Answer([2, 3], [1.0, 1.0]), Answer([3], [0.0])), {"preference": 1.0})
+    trees = [written(1, 2, 3, 4), sampled(4, [1.0, -1.0], 3), pair, sampled(5, [2.0], 1), written(6, 7)]
+    for term in (likelihood_term(), policy_term(), policy_term(unit="sequence"), kl_term(1.0), pairwise_term()):
+        totals = units = 0.0
+        for stream in pack(trees, budget):
+            logp_S = -(stream.targets_S + 1.0).sqrt()
+            scores_A = torch.where(torch.arange(len(stream.tree_A)) % 2 == 0, 1.0, 1.0 + stream.tree_A * 0)
+            result = term.loss(Outputs(logp_S, scores_A=scores_A), stream)
+            totals, units = totals + result.total.item(), units + result.units
+        whole = term.loss(
+            Outputs(-(pack(trees, 1000)[0].targets_S + 1.0).sqrt(), scores_A=torch.ones(7)), pack(trees, 1000)[0]
+        )
+        assert units == pytest.approx(term.count(trees))
+        assert totals == pytest.approx(whole.total.item(), rel=1e-5)
+
+
+def test_what_a_term_reads_must_be_there():
+    stream = pack([written(1, 2)], 10)[0]
+    with pytest.raises(TrainingError, match="not asked for"):
+        likelihood_term().loss(Outputs(), stream)
+    lame = Tree([1], (Answer([2], [1.0], {"advantage": [1.0]}, 5),))
+    with pytest.raises(TrainingError, match='row 5: an answer carries no "old_logp"'):
+        policy_term().loss(Outputs(tensor([-1.0])), pack([lame], 10)[0])
+
+
+@pytest.mark.parametrize(
+    "tree", [Tree([1], (Answer([2], [0.0]),), {"preference": 1.0}),
+             Tree([1], (Answer([2], [0.0]), Answer([3], [0.0])), {"preference": 1.5})]
+)  # fmt: skip
+def test_a_preference_needs_two_answers_and_a_share(tree):
+    with pytest.raises(TrainingError, match="a preference of"):
+        pairwise_term().count([tree])

@@ -1,0 +1,61 @@
+"""A small project on the tiny random model: support rows from the package, cut short."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+SUPPORT = Path(__file__).parents[2] / "src" / "burnish" / "recipes" / "support"
+
+RECIPE = """
+name = "tiny"
+task = "chat"
+base = "{base}"
+
+[data]
+train = "train.jsonl"
+dev = "dev.jsonl"
+test = "test.jsonl"
+prompts = "prompts.jsonl"
+system = "You help."
+
+[sft]
+learning_rate = 5e-3
+epochs = 2
+
+[evaluate]
+items = 60
+max_new_tokens = 12
+
+[feedback]
+simulate = "support-desk"
+sources = ["simulated", "human"]
+pairs = 60
+
+[reward]
+min_comparisons = 40
+layers = 1
+epochs = 1
+
+[rl]
+updates = 4
+prompts = 2
+group = 4
+"""
+
+
+@pytest.fixture
+def tiny_project(tmp_path: Path, tiny_model_folder: Path) -> Path:
+    """A folder with a recipe ``tiny.toml`` and its rows; returns the recipe's path."""
+    for name, most in (("train", 96), ("dev", 60), ("test", 60), ("prompts", 20)):
+        lines = (SUPPORT / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:most]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.format(base=tiny_model_folder))
+    return recipe
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
