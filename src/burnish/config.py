@@ -32,29 +32,37 @@ class Data(Table):
     """Where the examples are and how they are split."""
 
     train: str = Field(description="Labelled rows: a JSONL, JSON or CSV file, relative to the recipe.")
-    dev: str | None = Field(None, description="Rows for choosing steps and checkpoints; else a share of train.")
-    test: str | None = Field(None, description="Rows that only the last evaluation reads; else a share of train.")
-    prompts: str | None = Field(None, description="Further prompts without answers, for votes and for rl.")
-    subject: str | None = Field(None, description="The field that says whose data a row is: never split, erasable.")
-    system: str | None = Field(None, description="The system prompt put before rows that bring none.")
-    dev_share: Share = Field(0.1, description="Share of train that becomes dev where data.dev is absent.")
-    test_share: Share = Field(0.1, description="Share of train that becomes test where data.test is absent.")
-    max_length: Positive = Field(512, description="Longest row in tokens; a longer one is dropped and reported.")
+    dev: str | None = Field(default=None, description="Rows for choosing steps and checkpoints; else a share of train.")
+    test: str | None = Field(
+        default=None, description="Rows that only the last evaluation reads; else a share of train."
+    )
+    prompts: str | None = Field(default=None, description="Further prompts without answers, for votes and for rl.")
+    subject: str | None = Field(
+        default=None, description="The field that says whose data a row is: never split, erasable."
+    )
+    system: str | None = Field(default=None, description="The system prompt put before rows that bring none.")
+    dev_share: Share = Field(default=0.1, description="Share of train that becomes dev where data.dev is absent.")
+    test_share: Share = Field(default=0.1, description="Share of train that becomes test where data.test is absent.")
+    max_length: Positive = Field(
+        default=512, description="Longest row in tokens; a longer one is dropped and reported."
+    )
 
 
 class Adapt(Table):
     """What may change in the base."""
 
-    method: Literal["lora"] = Field("lora", description="Low-rank adapters on the linear layers.")
-    rank: Positive | Auto = Field("auto", description="Rank of the adapter; auto is 16.")
-    layers: Positive | Literal["all"] = Field("all", description="Adapt the last so many layers, or all.")
+    method: Literal["lora"] = Field(default="lora", description="Low-rank adapters on the linear layers.")
+    rank: Positive | Auto = Field(default="auto", description="Rank of the adapter; auto is 16.")
+    layers: Positive | Literal["all"] = Field(default="all", description="Adapt the last so many layers, or all.")
 
 
 class Sft(Table):
     """Supervised fine-tuning on the answers of the training rows."""
 
-    learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate; auto is 1e-3 for LoRA.")
-    batch_size: Positive | Auto = Field("auto", description="Rows per update; auto is 8.")
+    learning_rate: PositiveFloat | Auto = Field(
+        default="auto", description="Peak learning rate; auto is 1e-3 for LoRA."
+    )
+    batch_size: Positive | Auto = Field(default="auto", description="Rows per update; auto is 8.")
     epochs: Positive | Auto = Field(
         "auto", description="Passes over the training rows; auto aims at 32 updates or more."
     )
@@ -63,21 +71,23 @@ class Sft(Table):
 class Evaluate(Table):
     """How answers are made and measured."""
 
-    items: Positive = Field(96, description="At most so many held-out prompts are answered.")
-    max_new_tokens: Positive = Field(48, description="Longest answer in tokens, in evaluation, votes and rl.")
-    prompt_only: bool = Field(True, description="Also measure the base with three training rows as examples.")
+    items: Positive = Field(default=96, description="At most so many held-out prompts are answered.")
+    max_new_tokens: Positive = Field(default=48, description="Longest answer in tokens, in evaluation, votes and rl.")
+    prompt_only: bool = Field(default=True, description="Also measure the base with three training rows as examples.")
 
 
 class Feedback(Table):
     """What people (or, for a demonstration, simulated raters) are asked."""
 
-    ask: tuple[Literal["compare", "edit"], ...] = Field(("compare",), description="What the page asks for.")
-    pairs: Positive = Field(384, description="Pairs of answers put before the raters in a turn.")
-    overlap: Share = Field(0.167, description="Share of pairs that three raters see, so that agreement is known.")
-    judge_votes: Positive = Field(2, description="Votes on each held-out pair that decides the gate.")
-    simulate: Literal["support-desk"] | None = Field(None, description="Simulated raters under a stated rule.")
+    ask: tuple[Literal["compare", "edit"], ...] = Field(default=("compare",), description="What the page asks for.")
+    pairs: Positive = Field(default=384, description="Pairs of answers put before the raters in a turn.")
+    overlap: Share = Field(
+        default=0.167, description="Share of pairs that three raters see, so that agreement is known."
+    )
+    judge_votes: Positive = Field(default=2, description="Votes on each held-out pair that decides the gate.")
+    simulate: Literal["support-desk"] | None = Field(default=None, description="Simulated raters under a stated rule.")
     sources: tuple[Literal["human", "simulated"], ...] = Field(
-        ("human",), description="Whose votes train the reward; naming both pools them, knowingly."
+        default=("human",), description="Whose votes train the reward; naming both pools them, knowingly."
     )
 
 
@@ -87,26 +97,32 @@ class Reward(Table):
     learn_from: tuple[Literal["compare", "edit"], ...] = Field(
         ("compare",), description="Kinds of vote it learns from."
     )
-    min_comparisons: Positive = Field(200, description="The stage waits until so many votes are in.")
-    layers: Positive = Field(6, description="Adapt the last so many layers under the head.")
-    epochs: Positive | Auto = Field("auto", description="Passes over the comparisons; auto is 2.")
-    learning_rate: PositiveFloat | Auto = Field("auto", description="Peak learning rate; auto is 5e-4.")
+    min_comparisons: Positive = Field(default=200, description="The stage waits until so many votes are in.")
+    layers: Positive = Field(default=6, description="Adapt the last so many layers under the head.")
+    epochs: Positive | Auto = Field(default="auto", description="Passes over the comparisons; auto is 2.")
+    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 5e-4.")
 
 
 class Rl(Table):
     """Reinforcement learning against the learned reward."""
 
-    algorithm: Literal["grpo"] = Field("grpo", description="Group-relative policy optimisation.")
-    updates: Positive = Field(16, description="Optimizer updates; two per rollout.")
-    prompts: Positive = Field(4, description="Prompts per rollout.")
-    group: Annotated[int, Field(ge=2)] = Field(8, description="Answers sampled per prompt.")
-    learning_rate: PositiveFloat | Auto = Field("auto", description="Learning rate; auto is 5e-4.")
+    algorithm: Literal["grpo"] = Field(default="grpo", description="Group-relative policy optimisation.")
+    updates: Positive = Field(default=16, description="Optimizer updates; two per rollout.")
+    prompts: Positive = Field(default=4, description="Prompts per rollout.")
+    group: Annotated[int, Field(ge=2)] = Field(default=8, description="Answers sampled per prompt.")
+    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Learning rate; auto is 5e-4.")
     kl: Annotated[float, Field(ge=0)] | Auto = Field(
         "auto", description="Weight of KL to the start version; auto is 0.02."
     )
-    clip: tuple[PositiveFloat, PositiveFloat] = Field((0.2, 0.28), description="Lower and upper clip of the ratio.")
-    stop_kl: PositiveFloat = Field(0.15, description="Stops when KL per token to the start version exceeds this.")
-    stop_length: PositiveFloat = Field(0.3, description="Stops when the mean length has moved by more than this share.")
+    clip: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(0.2, 0.28), description="Lower and upper clip of the ratio."
+    )
+    stop_kl: PositiveFloat = Field(
+        default=0.15, description="Stops when KL per token to the start version exceeds this."
+    )
+    stop_length: PositiveFloat = Field(
+        default=0.3, description="Stops when the mean length has moved by more than this share."
+    )
     demonstrations: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Weight of the SFT rows' likelihood inside rl."
     )
@@ -116,11 +132,15 @@ class Gate(Table):
     """One rule that the turn's candidate must pass before it is promoted."""
 
     metric: str = Field(description="Name of a metric of the evaluation.")
-    against: str | None = Field(None, description='"production", "start", "base" or "prompt_only".')
-    at_least: float | None = Field(None, description="The lower end of the interval must reach this.")
-    at_most: float | None = Field(None, description="The upper end of the interval must not exceed this.")
-    better_by: float | None = Field(None, description="Better than the reference by more than this, interval included.")
-    not_worse_by: float | None = Field(None, description="Not worse than the reference by this, interval included.")
+    against: str | None = Field(default=None, description='"production", "start", "base" or "prompt_only".')
+    at_least: float | None = Field(default=None, description="The lower end of the interval must reach this.")
+    at_most: float | None = Field(default=None, description="The upper end of the interval must not exceed this.")
+    better_by: float | None = Field(
+        default=None, description="Better than the reference by more than this, interval included."
+    )
+    not_worse_by: float | None = Field(
+        default=None, description="Not worse than the reference by this, interval included."
+    )
 
     @model_validator(mode="after")
     def one_bound(self) -> Gate:
@@ -135,14 +155,16 @@ class Gate(Table):
 class Serve(Table):
     """How the version in production answers."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] = Field(0.7, description="Default temperature of an answer.")
-    max_tokens: Positive = Field(128, description="Default and largest length of an answer in tokens.")
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(
+        default=0.7, description="Default temperature of an answer."
+    )
+    max_tokens: Positive = Field(default=128, description="Default and largest length of an answer in tokens.")
 
 
 class Loop(Table):
     """When the circle goes round again."""
 
-    comparisons: Positive = Field(20, description="New votes that start the next turn.")
+    comparisons: Positive = Field(default=20, description="New votes that start the next turn.")
 
 
 class Recipe(Table):
@@ -151,7 +173,9 @@ class Recipe(Table):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = Field(description="The project.")
     task: Literal["chat"] = Field(description="The kind of task.")
     base: str = Field(description="A local folder, a hub name, package:NAME, or an own version (support@6).")
-    start: Literal["production", "sft"] = Field("sft", description="What the first stage of a later turn starts from.")
+    start: Literal["production", "sft"] = Field(
+        default="sft", description="What the first stage of a later turn starts from."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(
         0, description="Every random choice derives from it and the stage's name."
     )

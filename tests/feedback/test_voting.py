@@ -133,6 +133,16 @@ def test_votes_by_kind_source_campaign_and_purpose(desk: Any, ann: str) -> None:
     assert count(desk.store, "support", sources=["simulated"]) == 1
 
 
+def test_what_decides_a_gate_never_trains(desk: Any, ann: str) -> None:
+    judge = desk.items(1, campaign="turn-1-judge", purpose="judge")[0]
+    served = desk.answer("No.")
+    record_vote(desk.store, "support", ann, "compare", key="1", comparison=judge.id, choice="left")
+    record_vote(desk.store, "support", ann, "edit", key="2", exchange=judge.b, text="Better.")
+    record_vote(desk.store, "support", ann, "edit", key="3", exchange=served, text="Yes.")
+    assert [vote.key for vote in votes(desk.store, "support", purpose="train")] == ["3"]
+    assert [vote.key for vote in votes(desk.store, "support", purpose="judge")] == ["1", "2"]
+
+
 def test_simulated_votes_never_count_as_human(desk: Any, ann: str) -> None:
     """The source belongs to the rater: neither a caller nor a name can change it."""
     robot = ensure_rater(desk.store, "support", "simulated-1", "simulated")

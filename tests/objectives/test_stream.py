@@ -106,8 +106,8 @@ def test_every_tree_is_in_exactly_one_stream(shapes, budget, keep_last):
         (Tree([1], (answer(2, weights=[-1.0], row=7),)), "row 7: a weight is negative"),
         (Tree([1], (answer(2, weights=[float("nan")]),)), "not a number"),
         (Tree([1], (answer(2, 3, advantage=[0.0, float("nan")], row=7),)), 'row 7: "advantage" of id 1 is nan'),
-        (Tree([1], (answer(2, x=[0.0]),), {"x": 1.0}), '"x" is a figure of tokens'),
-        (Tree([1], (answer(2),), {"x": [1.0, 2.0]}), '"x" is a figure'),
+        (Tree([1], (answer(2, x=[0.0]),), {"x": 1.0}), '"x" is a figure of two'),
+        (Tree([1], (answer(2),), {"x": [1.0, 2.0]}), '"x" does not fit the 1 answers'),
     ],
 )
 def test_unsound_trees_are_refused(tree, says):

@@ -194,22 +194,21 @@ def test_pairwise_term_reads_scores_of_marked_pairs():
     assert term.loss(Outputs(scores_A=leaf(1.0)), pack(alone, 100)[0]).total.item() == term.count(alone) == 0.0
 
 
-@pytest.mark.parametrize("budget", [1, 8, 14, 1000])
+def outputs_for(stream) -> Outputs:
+    """Made-up outputs that depend on the token and the row alone, not on the packing."""
+    return Outputs(-(stream.targets_S + 1.0).sqrt(), scores_A=tensor([float(row) for row in stream.rows_A]))
+
+
+@pytest.mark.parametrize("budget", [1, 8, 14])
 def test_sums_and_counts_do_not_depend_on_how_the_batch_is_cut(budget):
-    pair = Tree([1], (Answer([2, 3], [1.0, 1.0]), Answer([3], [0.0])), {"preference": 1.0})
+    pair = Tree([1], (Answer([2, 3], [1.0, 1.0], row=1), Answer([3], [0.0], row=3)), {"preference": 1.0})
     trees = [written(1, 2, 3, 4), sampled(4, [1.0, -1.0], 3), pair, sampled(5, [2.0], 1), written(6, 7)]
     for term in (likelihood_term(), policy_term(), policy_term(unit="sequence"), kl_term(1.0), pairwise_term()):
-        totals = units = 0.0
-        for stream in pack(trees, budget):
-            logp_S = -(stream.targets_S + 1.0).sqrt()
-            scores_A = torch.where(torch.arange(len(stream.tree_A)) % 2 == 0, 1.0, 1.0 + stream.tree_A * 0)
-            result = term.loss(Outputs(logp_S, scores_A=scores_A), stream)
-            totals, units = totals + result.total.item(), units + result.units
-        whole = term.loss(
-            Outputs(-(pack(trees, 1000)[0].targets_S + 1.0).sqrt(), scores_A=torch.ones(7)), pack(trees, 1000)[0]
-        )
-        assert units == pytest.approx(term.count(trees))
-        assert totals == pytest.approx(whole.total.item(), rel=1e-5)
+        whole = pack(trees, 1000)[0]
+        parts = [term.loss(outputs_for(stream), stream) for stream in pack(trees, budget)]
+        assert sum(part.units for part in parts) == pytest.approx(term.count(trees))
+        total = term.loss(outputs_for(whole), whole).total.item()
+        assert sum(part.total.item() for part in parts) == pytest.approx(total, rel=1e-5)
 
 
 def test_what_a_term_reads_must_be_there():

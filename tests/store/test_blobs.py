@@ -67,7 +67,7 @@ def test_content_then_name_then_folder_reach_the_disk(store: Store, monkeypatch:
     fsync, replace = os.fsync, Path.replace
 
     def seen_fsync(handle: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        path = Path(f"/proc/self/fd/{handle}").readlink()
         happened.append("sync content" if path.parent.name == "partial" else f"sync {path.name}")
         fsync(handle)
 
@@ -125,6 +125,7 @@ attempt(lambda: dataset(store, [row(n, "y" * 10_000) for n in range(600)], seed=
 print(len(refused), all("MB are free" in line and sys.argv[1] in line for line in refused))
 print([record.id for record in store.records("support")] == [first.id], store.verify().problems)
 print(len(list(store.blobs.all())), list((store.path / "blobs" / "partial").iterdir()))
+store.close()
 print(store.once(work(), lambda: {"adapter": store.blobs.put(b"small")}).name, store.verify().problems)
 """
 

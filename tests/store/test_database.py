@@ -160,8 +160,7 @@ def test_what_was_acknowledged_survives_kill_9_and_is_there_once(tmp_path: Path)
             [sys.executable, "-c", WRITER, str(folder), str(attempt)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
-        for _ in range(25 + attempt):
-            acknowledged.append(process.stdout.readline().strip())
+        acknowledged += [process.stdout.readline().strip() for _ in range(25 + attempt)]
         os.kill(process.pid, signal.SIGKILL)
         acknowledged += process.stdout.read().split("\n")[:-1]  # what it said before it died
         process.wait()

@@ -63,9 +63,9 @@ with store.run_lock("burnish run"):
 def test_a_run_holds_the_store_until_it_dies_and_others_read_and_write(store: Store) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(store.path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "held\n"
-    with pytest.raises(StoreError, match=rf"held by pid {process.pid} `burnish run` since 2\d\d\d-"):
-        with store.run_lock("burnish run"):
-            pass
+    held = rf"held by pid {process.pid} `burnish run` since 2\d\d\d-"
+    with pytest.raises(StoreError, match=held), store.run_lock("burnish run"):
+        pass
     assert version(store).name == "support@0"
     assert store.verify().problems == []
     os.kill(process.pid, signal.SIGKILL)
@@ -78,6 +78,9 @@ def test_a_run_holds_the_store_until_it_dies_and_others_read_and_write(store: St
 def test_the_lock_is_given_back_by_an_exception(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt), store.run_lock("burnish run"):
         raise KeyboardInterrupt
-    with store.run_lock("burnish run"), pytest.raises(StoreError, match="held by pid"):
-        with store.run_lock("burnish run"):
-            pass
+    with (
+        store.run_lock("burnish run"),
+        pytest.raises(StoreError, match="held by pid"),
+        store.run_lock("burnish run"),
+    ):
+        pass

@@ -99,7 +99,9 @@ def oddities(rows: Sequence[Row]) -> tuple[str, ...]:
     several = [rows for rows in by_prompt.values() if len({r.answer for r in rows}) > 1]
     if several:
         pairs = ", ".join("/".join(str(r.number) for r in rows[:3]) for rows in several[:5])
-        notes.append(f"{len(several)} prompts have different answers (rows {pairs}{' ...' if several[5:] else ''})")
+        notes.append(
+            f"equal prompts with different answers: {len(several)} (rows {pairs}{' ...' if several[5:] else ''})"
+        )
     index = Index()
     near: list[int] = []
     for row in (rows[0] for rows in by_prompt.values()):
@@ -108,5 +110,5 @@ def oddities(rows: Sequence[Row]) -> tuple[str, ...]:
         index.add(row)
     if near:
         shown = ", ".join(map(str, near[:5])) + (" ..." if near[5:] else "")
-        notes.append(f"{len(near)} prompts nearly repeat another (rows {shown})")
+        notes.append(f"prompts that nearly repeat another: {len(near)} (rows {shown})")
     return tuple(notes)

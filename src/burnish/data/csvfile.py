@@ -75,32 +75,34 @@ def choose_delimiter(text: str, known: Callable[[list[str]], bool], where: str) 
         if len(widest) == 1:
             hint += "; separate columns by a comma, semicolon, tab or bar"
         raise DataError(f"no known column in the header: {columns}", where=f"{where} row 1", mend=hint)
-    agreeing = [d for d in fitting if _agrees(text, d, len(headers[d]))]
-    if len(agreeing) == 1:
-        return agreeing[0]
-    names = " and ".join(DELIMITERS[d] for d in agreeing or fitting)
-    if agreeing:
+    likely = [d for d in fitting if _share(text, d, len(headers[d])) >= 0.5]
+    names = " and ".join(DELIMITERS[d] for d in likely or fitting)
+    if len(likely) > 1 or (not likely and len(fitting) > 1):
         raise DataError(
             f"the delimiter is ambiguous: the header can be read with {names}",
             where=f"{where} row 1",
             mend="quote the column names, or save the file with one delimiter",
         )
-    raise DataError(
-        f"wrong delimiter: the header is separated by {names}, most rows are not",
-        where=where,
-        mend="save the file again with one delimiter for all rows",
-    )
+    chosen = (likely or fitting)[0]
+    if not likely and _share(text, chosen, None) < 0.5:
+        raise DataError(
+            f"wrong delimiter: the header is separated by {names}, most rows are not",
+            where=where,
+            mend="save the file again with one delimiter for all rows",
+        )
+    return chosen
 
 
-def _agrees(text: str, delimiter: str, width: int) -> bool:
-    """Whether at least half of the first 200 filled rows have as many fields as the header."""
+def _share(text: str, delimiter: str, width: int | None) -> float:
+    """The share of the first 200 filled rows that have ``width`` fields (None: more than one); 1 without rows."""
     fits: list[bool] = []
     for line in records(text, delimiter):
         if line.number > 1 and line.text.strip():
-            fits.append(line.fields is not None and len(trimmed(line.fields, width)) == width)
+            fields = line.fields or []
+            fits.append(len(fields) > 1 if width is None else len(trimmed(fields, width)) == width)
         if len(fits) == 200:
             break
-    return not fits or sum(fits) * 2 >= len(fits)
+    return sum(fits) / len(fits) if fits else 1.0
 
 
 def trimmed(fields: list[str], width: int) -> list[str]:

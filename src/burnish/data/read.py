@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.data import csvfile
@@ -18,6 +18,7 @@ from burnish.errors import DataError
 from burnish.records import Json, Row
 
 ROW_LIMIT = 200_000  # bytes of one row's text
+CLEAN = ".clean.jsonl"  # the name of a cleaned copy ends so; its field "row" is the number in the original
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,10 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The rows of a file that can be used, those that cannot, and what is odd about the file."""
+    """The rows of a file that can be used, those that cannot, and what is odd about the file.
+
+    ``contents`` maps the number of every row to what stands in the file: its fields, or its text.
+    """
 
     path: Path
     shape: str
@@ -64,6 +68,8 @@ class Reading:
     dropped: tuple[Dropped, ...]
     odd: tuple[str, ...]
     columns: tuple[str, ...]
+    unused: tuple[str, ...]
+    contents: Mapping[int, Json]
     digest: str
 
 
@@ -111,16 +117,17 @@ def understand(table: Table, *, subject: str | None = None, answers: bool = True
             f'data.subject names the column "{subject}", which is not there', where=where,
             mend=f"the columns are {named(table.columns)}",
         )  # fmt: skip
-    reader = Reader(subject=subject, answers=answers, numbered=table.path.name.endswith(".clean.jsonl"))
+    raws = _original_numbers(table)
+    reader = Reader(subject=subject, answers=answers)
     rows: list[Row] = []
     dropped: list[Dropped] = []
-    for raw in table.raws:
+    for raw in raws:
         try:
             if raw.problem is not None:
                 raise raw.problem
             rows.append(reader.row(raw.number, raw.content, ROW_LIMIT))
         except BadRow as bad:
-            dropped.append(Dropped(bad.number or raw.number, bad.reason, bad.mend, table.path.name))
+            dropped.append(Dropped(raw.number, bad.reason, bad.mend, table.path.name))
     if not rows and not recognised(table.columns):
         raise DataError(
             f"unknown shape: no field is known as prompt or messages, only {named(table.columns)}",
@@ -137,8 +144,19 @@ def understand(table: Table, *, subject: str | None = None, answers: bool = True
         dropped=tuple(dropped),
         odd=(*table.odd, *reader.odd(table.columns)),
         columns=table.columns,
+        unused=reader.unused(table.columns),
+        contents={raw.number: raw.content for raw in raws},
         digest=table.digest,
     )
+
+
+def _original_numbers(table: Table) -> tuple[Raw, ...]:
+    """The rows of a clean copy under the numbers that they had in the file it was made from."""
+    contents = [raw.content for raw in table.raws]
+    numbers = [c["row"] for c in contents if isinstance(c, dict) and type(c.get("row")) is int]
+    if not table.path.name.endswith(CLEAN) or len(set(numbers)) < len(contents):
+        return table.raws
+    return tuple(replace(raw, number=number) for raw, number in zip(table.raws, numbers, strict=True))
 
 
 def read_table(path: Path) -> Table:
@@ -275,7 +293,7 @@ def _csv_rows(lines: Iterator[csvfile.Line], header: list[str]) -> Iterator[Raw]
         fields = csvfile.trimmed(line.fields, len(header))
         if len(fields) != len(header):
             problem = BadRow(
-                f"{len(fields)} fields where the header has {len(header)}",
+                f"the number of fields is {len(fields)}, the header has {len(header)}",
                 "put quotes around a text that holds the delimiter",
             )
             yield Raw(line.number, line.text, problem)

@@ -28,10 +28,10 @@ SHAPES = {("prompt", "completion"): "prompt and completion", ("instruction", "ou
 
 
 class BadRow(Exception):
-    """One row cannot be used: why, and what to do. ``number`` overrides the row's place in the file."""
+    """One row cannot be used: why, and what to do."""
 
-    def __init__(self, reason: str, mend: str = "", number: int | None = None) -> None:
-        self.reason, self.mend, self.number = reason, mend, number
+    def __init__(self, reason: str, mend: str = "") -> None:
+        self.reason, self.mend = reason, mend
         super().__init__(reason)
 
 
@@ -59,11 +59,10 @@ def tidy(text: str) -> str:
 class Reader:
     """Reads rows one by one and remembers what it saw, for the report."""
 
-    def __init__(self, *, subject: str | None, answers: bool, numbered: bool = False) -> None:
+    def __init__(self, *, subject: str | None, answers: bool) -> None:
         self.subject = normal(subject) if subject else None
         self.subject_name = subject
         self.answers = answers
-        self.numbered = numbered  # the file is a clean copy: its field "row" is the number in the original
         self.shapes: Counter[str] = Counter()
         self.used: set[str] = set()
         self.notes: Counter[str] = Counter()
@@ -83,15 +82,6 @@ class Reader:
             if normal(name) in row and value is not None:
                 raise BadRow(f'two fields are named "{name.strip()}"', "rename one of them")
             row.setdefault(normal(name), value)
-        if self.numbered and type(row.get("row")) is int:
-            number = row["row"]
-        try:
-            return self._row(number, row, limit)
-        except BadRow as bad:
-            bad.number = number
-            raise
-
-    def _row(self, number: int, row: Mapping[str, Json], limit: int) -> Row:
         messages = self._messages(row)
         documents = self._documents(row)
         texts = [m.content for m in messages] + [d.text for d in documents]
@@ -102,7 +92,7 @@ class Reader:
             _check_text(message, place)
         prompt, answer = self._ends(messages)
         if sum(m.role == "assistant" for m in prompt):
-            self.notes["rows have several answers: the last is learned, the others are read"] += answer is not None
+            self.notes["rows with several answers, of which the last is learned"] += answer is not None
         return Row(
             prompt=prompt,
             answer=answer,
@@ -126,7 +116,7 @@ class Reader:
         if not before or before[-1].role != "user":
             raise BadRow("no user message before the answer", "add what the user asks")
         if not self.answers:
-            self.notes["rows bring an answer, which bare prompts do not need"] += 1
+            self.notes["rows with an answer, which bare prompts do not need"] += 1
         return tuple(before), last.content if self.answers else None
 
     def _messages(self, row: Mapping[str, Json]) -> list[Message]:
@@ -172,7 +162,7 @@ class Reader:
             if isinstance(value, str | int) and str(value).strip():
                 return str(value).strip().encode(errors="replace").decode()
         if self.subject and self.subject in names:
-            self.notes[f'rows have no "{self.subject_name}": they cannot be found by it'] += 1
+            self.notes[f'rows without "{self.subject_name}", which cannot be found by it'] += 1
         return None
 
     def _documents(self, row: Mapping[str, Json]) -> tuple[Document, ...]:
@@ -190,11 +180,14 @@ class Reader:
             return next(iter(self.shapes))
         return " and ".join(f"{shape} ({count})" for shape, count in self.shapes.most_common())
 
+    def unused(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """The columns that no row was read from."""
+        return tuple(c for c in columns if c.strip() and normal(c) not in self.used and normal(c) != "row")
+
     def odd(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """What a person should know about the file: unused columns, several answers, missing subjects."""
-        known = self.used | ({"row"} if self.numbered else set())
-        unused = [c for c in columns if c.strip() and normal(c) not in known]
-        notes = [f"{count} {note}" for note, count in self.notes.items() if count]
+        """What a person should know about the file: several answers, missing subjects, unused columns."""
+        notes = [f"{note}: {count}" for note, count in self.notes.items() if count]
+        unused = self.unused(columns)
         return (*notes, *([f"columns not used: {named(unused)}"] if unused else []))
 
 

@@ -158,7 +158,7 @@ def _cut(recipe: Recipe, kept: Mapping[Split, list[Row]]) -> tuple[Splits, list[
         return (
             apart,
             lost,
-            [f"{moved} rows joined the training rows, which they nearly repeat"] if moved else [],
+            [f"held-out rows that joined the training rows, which they nearly repeat: {moved}"] if moved else [],
         )
     alike = split_by_likeness(kept["train"], shares["dev"], shares["test"])
     apart, lost = keep_apart({**alike, **given}, movable)

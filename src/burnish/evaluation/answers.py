@@ -64,8 +64,7 @@ def _answer(
 ) -> None:
     engine = Engine(loaded.model.merged(), slots=min(SLOTS, len(missing)))
     owners = {
-        engine.submit(Request(task.prompt_ids(row, examples), params, (row.number,))): (id, row)
-        for id, row in missing
+        engine.submit(Request(task.prompt_ids(row, examples), params, (row.number,))): (id, row) for id, row in missing
     }
     settings = {"temperature": params.temperature, "seed": params.seed, "examples": [row.number for row in examples]}
     drawn: dict[int, list[Event]] = {request: [] for request in owners}
@@ -77,9 +76,7 @@ def _answer(
             if event.finish_reason is None:
                 continue
             events = drawn.pop(event.request_id)
-            sample = Sample(
-                tuple(e.token_id for e in events), tuple(e.logprob for e in events), event.finish_reason
-            )
+            sample = Sample(tuple(e.token_id for e in events), tuple(e.logprob for e in events), event.finish_reason)
             id, row = owners[event.request_id]
             # Without the examples: they are other people's rows, and erasing those must not leave their ids here.
             prompt = task.prompt_ids(row)

@@ -112,9 +112,7 @@ def figure_of(
     return mean_interval(numbers, groups, seed=seed, resamples=_resamples(level), level=level)
 
 
-def difference_of(
-    a: Numbers, b: Numbers, clusters: Sequence[Any], *, seed: int, level: float = 0.95
-) -> Figure:
+def difference_of(a: Numbers, b: Numbers, clusters: Sequence[Any], *, seed: int, level: float = 0.95) -> Figure:
     """The mean of a - b over the items that both have, paired by item, with its interval over clusters."""
     both = [(x, y, c) for x, y, c in zip(a, b, clusters, strict=True) if x is not None and y is not None]
     groups = [c for *_, c in both]
@@ -131,6 +129,17 @@ def ratio_numbers(a: Sequence[float], b: Sequence[float]) -> list[float]:
         return [math.nan] * len(a)
     ratio = math.fsum(a) / len(a) / below
     return [ratio + (x - ratio * y) / below for x, y in zip(a, b, strict=True)]
+
+
+def shown(figure: Figure) -> str:
+    """For people: "0.61 [0.55, 0.66]"."""
+    ends = "" if figure.low is None or figure.high is None else f" [{number(figure.low)}, {number(figure.high)}]"
+    return number(figure.value) + ends
+
+
+def number(value: float) -> str:
+    """Two digits after the point, three where the number is small."""
+    return f"{value:.3f}" if 0 < abs(value) < 0.1 else f"{value:.2f}"
 
 
 def _resamples(level: float) -> int:

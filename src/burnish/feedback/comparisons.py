@@ -7,7 +7,7 @@ vote.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
@@ -109,7 +109,12 @@ def comparisons(
 
 
 def next_comparison(
-    store: Store, project: str, rater: str, at: datetime | None = None, campaign: str | None = None
+    store: Store,
+    project: str,
+    rater: str,
+    at: datetime | None = None,
+    campaign: str | None = None,
+    skipped: Collection[str] = (),
 ) -> Offer | None:
     """Lease the next comparison to a rater; None when there is nothing left for them.
 
@@ -118,6 +123,7 @@ def next_comparison(
 
     Args:
         at: The time, for tests; now where it is absent.
+        skipped: Comparisons (by id) that the rater does not want to judge now.
 
     Raises:
         FeedbackError: There is no such rater in the project.
@@ -126,13 +132,11 @@ def next_comparison(
     time, expires = _iso(moment), _iso(moment + LEASE)
     leases = tables.leases
     with store.write() as conn:
-        known = select(tables.raters.c.id).where(
-            tables.raters.c.id == rater, tables.raters.c.project == project
-        )
+        known = select(tables.raters.c.id).where(tables.raters.c.id == rater, tables.raters.c.project == project)
         if conn.scalar(known) is None:
             raise FeedbackError(f"there is no rater {rater} in {project}", mend="register the rater first")
         conn.execute(delete(leases).where((leases.c.rater_id == rater) | (leases.c.expires_at <= time)))
-        free = _free(project, rater, expires, campaign)
+        free = _free(project, rater, expires, campaign, skipped)
         taken = insert(leases).from_select(list(free.selected_columns.keys()), free)
         id = conn.scalar(taken.returning(leases.c.comparison_id))
         if id is None:
@@ -140,9 +144,7 @@ def next_comparison(
         row = conn.execute(select(tables.comparisons).where(tables.comparisons.c.id == id)).mappings().one()
     a, b = (store.exchanges.get(row[side]) for side in "ab")
     left, right = (a, b) if left_side(id, rater) == "a" else (b, a)
-    return Offer(
-        id, row["purpose"], row["campaign"], a.prompt, a.documents, left.answer, right.answer, expires
-    )
+    return Offer(id, row["purpose"], row["campaign"], a.prompt, a.documents, left.answer, right.answer, expires)
 
 
 def left_side(comparison: str, rater: str) -> Literal["a", "b"]:
@@ -162,9 +164,7 @@ def waiting(store: Store, project: str, campaign: str) -> Waiting:
     )
     with store.read() as conn:
         rows = conn.execute(per_item).all()
-    return Waiting(
-        sum(min(row.done, row.votes_wanted) for row in rows), sum(row.votes_wanted for row in rows)
-    )
+    return Waiting(sum(min(row.done, row.votes_wanted) for row in rows), sum(row.votes_wanted for row in rows))
 
 
 def undone() -> Select[Any]:
@@ -180,7 +180,7 @@ def _standing_votes() -> Select[Any]:
     )
 
 
-def _free(project: str, rater: str, expires: str, campaign: str | None) -> Select[Any]:
+def _free(project: str, rater: str, expires: str, campaign: str | None, skipped: Collection[str]) -> Select[Any]:
     """The one next item for a rater, as a row of ``leases``: what the taking statement selects."""
     item, leases = tables.comparisons, tables.leases
     votes = _standing_votes().subquery()
@@ -190,6 +190,7 @@ def _free(project: str, rater: str, expires: str, campaign: str | None) -> Selec
     free: list[ColumnElement[bool]] = [
         item.c.project == project,
         item.c.id.not_in(seen),
+        item.c.id.not_in(skipped),
         given + held < item.c.votes_wanted,
         item.c.a.in_(_readable()),
         item.c.b.in_(_readable()),
@@ -215,14 +216,10 @@ def _require_pair(found: dict[str, Exchange], project: str, a: str, b: str, numb
     where = f"pair {number}"
     for id in (a, b):
         if id not in found or found[id].project != project:
-            raise FeedbackError(
-                f"there is no exchange {id} in {project}", where=where, mend="name a stored answer"
-            )
+            raise FeedbackError(f"there is no exchange {id} in {project}", where=where, mend="name a stored answer")
     first, second = found[a], found[b]
     if (first.prompt, first.documents) != (second.prompt, second.documents):
-        raise FeedbackError(
-            "the two answers are not to the same prompt", where=where, mend="pair one prompt's"
-        )
+        raise FeedbackError("the two answers are not to the same prompt", where=where, mend="pair one prompt's")
     if first.answer.strip() == second.answer.strip():
         raise FeedbackError("the two answers are equal", where=where, mend="leave out pairs of equal answers")
     return first

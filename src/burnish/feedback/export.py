@@ -25,11 +25,7 @@ def export_votes(store: Store, project: str, path: Path) -> int:
     """
     kept = votes(store, project)
     texts = store.exchanges.many(id for vote in kept for id in (vote.exchange, vote.other) if id)
-    rows = [
-        _row(vote, texts)
-        for vote in kept
-        if vote.exchange in texts and (vote.other or vote.exchange) in texts
-    ]
+    rows = [_row(vote, texts) for vote in kept if vote.exchange in texts and (vote.other or vote.exchange) in texts]
     whole = path.with_name(path.name + ".part")
     try:
         with whole.open("w", encoding="utf-8") as file:

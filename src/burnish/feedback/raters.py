@@ -44,9 +44,7 @@ def ensure_rater(store: Store, project: str, name: str, source: Source = "human"
             if found is None:
                 found = RaterName(id, name, source)
                 conn.execute(
-                    insert(tables.raters).values(
-                        id=id, project=project, name=name, source=source, created_at=now()
-                    )
+                    insert(tables.raters).values(id=id, project=project, name=name, source=source, created_at=now())
                 )
     if found.source != source:
         raise FeedbackError(f'"{name}" is a {found.source} rater of {project}', mend="choose another name")

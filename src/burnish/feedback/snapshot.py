@@ -24,15 +24,23 @@ def snapshot(
     sources: Sequence[Source],
     purpose: Purpose = "train",
     up_to: int | None = None,
+    turn: int | None = None,
 ) -> Record:
     """Freeze the votes of a project up to an event, the latest where ``up_to`` is absent.
 
     The record's body holds ``up_to``, the chain's digest there (so that what follows from the snapshot
     follows from every vote in it), and the summary of the votes that stand. Read them again with
     ``votes(store, project, up_to=body["up_to"], sources=body["sources"], purpose=body["purpose"])``.
+
+    Args:
+        turn: The turn that it is for. A turn has one snapshot of one start and one choice of sources: it is given
+            back however many votes came in since.
     """
+    wanted = {"turn": turn, "sources": sorted(set(sources)), "purpose": purpose}
+    if turn is not None and (frozen := _of_turn(store, project, parents, wanted)) is not None:
+        return frozen
     until = last_event(store, project) if up_to is None else up_to
-    settings: dict[str, Json] = {"up_to": until, "sources": sorted(set(sources)), "purpose": purpose}
+    settings: dict[str, Json] = wanted | {"up_to": until}
     work = Work("snapshot", "snapshot", VERSION, settings, tuple(parents), seed, project)
 
     def make() -> dict[str, Json]:
@@ -43,6 +51,14 @@ def snapshot(
         }
 
     return store.once(work, make)
+
+
+def _of_turn(store: Store, project: str, parents: Sequence[Record], wanted: dict[str, Json]) -> Record | None:
+    ids = tuple(parent.id for parent in parents)
+    for record in store.records(project, "snapshot"):
+        if record.parents == ids and all(record.body.get(name) == value for name, value in wanted.items()):
+            return record
+    return None
 
 
 def _chain_at(store: Store, project: str, until: int) -> str | None:

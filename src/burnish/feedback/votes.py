@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, select
+from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from burnish.feedback.comparisons import Purpose
 from burnish.records import Source, Vote, VoteKind
@@ -30,11 +30,14 @@ def votes(
 
     Args:
         sources: Whose votes; people's and simulated ones come together only where both are named, or None.
-        campaign, purpose: Only votes on comparisons of that campaign or purpose.
+        campaign: Only votes on that campaign's comparisons.
+        purpose: Only votes on comparisons of that purpose. Ratings, thumbs and edits count as "train", unless the
+            answer stands in a comparison that judges: what decides a gate never trains.
     """
     with store.read() as conn:
         rows = list(conn.execute(_events(project, up_to)).mappings())
         texts = store.texts.get(conn, [row["text_id"] for row in rows if row["text_id"]])
+        judging = _judging(conn, project)
     taken_back = {row["undo_of"] for row in rows if row["undo_of"] is not None}
     standing: dict[Any, Vote] = {}
     for row in rows:
@@ -44,7 +47,8 @@ def votes(
             continue
         if sources is not None and row["source"] not in sources:
             continue
-        if campaign not in (None, row["campaign"]) or purpose not in (None, row["purpose"]):
+        its_purpose = row["purpose"] or ("judge" if row["exchange"] in judging else "train")
+        if campaign not in (None, row["campaign"]) or purpose not in (None, its_purpose):
             continue
         text = texts.get(row["text_id"]) if row["text_id"] else None
         if row["kind"] == "edit" and text is None:
@@ -73,6 +77,13 @@ def last_event(store: Store, project: str) -> int:
     with store.read() as conn:
         newest = select(func.max(tables.votes.c.sequence)).where(tables.votes.c.project == project)
         return conn.scalar(newest) or 0
+
+
+def _judging(conn: Connection, project: str) -> set[str]:
+    """The answers that stand in a comparison that judges."""
+    item = tables.comparisons
+    query = select(item.c.a, item.c.b).where(item.c.project == project, item.c.purpose == "judge")
+    return {id for row in conn.execute(query) for id in row}
 
 
 def _events(project: str, up_to: int | None) -> Select[Any]:

@@ -158,9 +158,7 @@ def _exchange(conn: Connection, project: str, id: str) -> RowMapping:
     query = select(table.c.version, table.c.text_id, table.c.subject, table.c.case)
     row = conn.execute(query.where(table.c.id == id, table.c.project == project)).mappings().first()
     if row is None:
-        raise FeedbackError(
-            f"there is no answer {id} in {project}", mend="send the id that the answer came with"
-        )
+        raise FeedbackError(f"there is no answer {id} in {project}", mend="send the id that the answer came with")
     return row
 
 

@@ -52,9 +52,7 @@ class Lora:
 class LoraLinear(nn.Module):
     """A linear layer with an adapter; ``weight`` and ``bias`` are the frozen base's own tensors."""
 
-    def __init__(
-        self, base: nn.Linear, lora_A: Tensor, lora_B: Tensor, scale: float, trainable: bool
-    ) -> None:
+    def __init__(self, base: nn.Linear, lora_A: Tensor, lora_B: Tensor, scale: float, trainable: bool) -> None:
         super().__init__()
         self.weight, self.bias, self.scale = base.weight, base.bias, scale
         self.lora_A = nn.Parameter(lora_A, requires_grad=trainable)
@@ -88,9 +86,7 @@ def attach(module: nn.Module, lora: Lora, seed: int, trainable: bool = True) -> 
     }
     depth = 1 + max((layer_of(name) for name in found), default=-1)
     if not depth or (lora.layers != "all" and not 1 <= lora.layers <= depth):
-        raise ModelError(
-            f"cannot adapt {lora.layers} of {depth} layers", mend=f"adapter layers are {TARGETS}"
-        )
+        raise ModelError(f"cannot adapt {lora.layers} of {depth} layers", mend=f"adapter layers are {TARGETS}")
     generator = torch.Generator().manual_seed(seed)
     first = 0 if lora.layers == "all" else depth - lora.layers
     for name, linear in sorted(found.items()):
@@ -122,18 +118,14 @@ def adapter_files(module: nn.Module, base_name: str) -> dict[str, bytes]:
     ranks = {len(layer.lora_A) for layer in layers.values()}
     scales = {layer.scale for layer in layers.values()}
     if len(ranks) != 1 or len(scales) != 1:
-        raise ModelError(
-            "there is no adapter to save" if not layers else "the adapter has several ranks or scales"
-        )
+        raise ModelError("there is no adapter to save" if not layers else "the adapter has several ranks or scales")
     tensors = {}
     for name, layer in layers.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach().contiguous()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach().contiguous()
     broken = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if broken:
-        raise ModelError(
-            f"{broken} is not finite", mend="the training that made it diverged: lower its learning rate"
-        )
+        raise ModelError(f"{broken} is not finite", mend="the training that made it diverged: lower its learning rate")
     rank = ranks.pop()
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name, "inference_mode":
@@ -180,17 +172,13 @@ def _pairs(tensors: Mapping[str, Tensor], where: str) -> dict[str, tuple[Tensor,
     for key, tensor in tensors.items():
         match = pattern.fullmatch(key)
         if not match or not LAYER.search(match[1]):
-            raise ModelError(
-                f"the adapter holds {key}, which is no LoRA of a layer of the trunk", where=where
-            )
+            raise ModelError(f"the adapter holds {key}, which is no LoRA of a layer of the trunk", where=where)
         if not tensor.isfinite().all():
             raise ModelError(f"{key} is not finite", where=where)
         halves.setdefault(match[1], {})[match[2]] = tensor
     lame = next((name for name, pair in halves.items() if len(pair) != 2), None)
     if lame or not halves:
-        raise ModelError(
-            f"{lame} has only one of lora_A and lora_B" if lame else "the adapter is empty", where=where
-        )
+        raise ModelError(f"{lame} has only one of lora_A and lora_B" if lame else "the adapter is empty", where=where)
     return {name: (pair["A"], pair["B"]) for name, pair in sorted(halves.items())}
 
 

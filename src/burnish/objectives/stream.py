@@ -139,9 +139,7 @@ def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:
             positions += range(depth, depth + fed)
             if shared and fed:
                 spans.append(Span(first, first + fed, parent))
-            elif (
-                not shared
-            ):  # one answer: prompt and answer are one plain causal span, which is the same and cheaper
+            elif not shared:  # one answer: prompt and answer are one plain causal span, which is the same and cheaper
                 spans.append(Span(start, first + fed))
             for index, weight in enumerate(answer.weights):
                 if weight != 0:
@@ -184,18 +182,16 @@ def _add_token_figures(stream: Stream, kept: Sequence[tuple[Answer, int]]) -> No
 
 def _add_tree_figures(stream: Stream, trees: Sequence[Tree]) -> None:
     for name in _names(tree.streams for tree in trees):
+        found = [tree.streams.get(name) for tree in trees]
+        per_answer = [isinstance(value, Sequence) for value in found if value is not None]
+        if name in stream.present or len(set(per_answer)) > 1:
+            raise TrainingError(f'"{name}" is a figure of two of tokens, answers and trees')
         values: list[float | None] = []
-        per_answer = any(isinstance(tree.streams.get(name), Sequence) for tree in trees)
-        for tree in trees:
-            value = tree.streams.get(name)
-            if per_answer:
-                values += value if isinstance(value, Sequence) else [None] * len(tree.answers)
+        for tree, value in zip(trees, found, strict=True):
+            if isinstance(value, Sequence):
+                values += value
             else:
-                values.append(value if not isinstance(value, Sequence) else None)
-        if name in stream.present or len(values) != (len(stream.tree_A) if per_answer else len(trees)):
-            raise TrainingError(
-                f'"{name}" is a figure of tokens, of trees and of answers at once, or does not fit them'
-            )
+                values += [value] * (len(tree.answers) if per_answer[0] else 1)
         stream.figures[name], stream.present[name] = _filled(values)
 
 
@@ -212,12 +208,13 @@ def _require_sound(tree: Tree) -> None:
     where = f"row {tree.answers[0].row}" if tree.answers else None
     if not tree.prompt or not tree.answers or any(len(answer.ids) == 0 for answer in tree.answers):
         raise TrainingError("a row needs a prompt, and at least one answer with ids", where=where)
+    uneven = (n for n, v in tree.streams.items() if isinstance(v, Sequence) and len(v) != len(tree.answers))
+    if name := next(uneven, None):
+        raise TrainingError(f'"{name}" does not fit the {len(tree.answers)} answers', where=where)
     for answer in tree.answers:
         figures = {"weights": answer.weights, **answer.streams}
         short = next((name for name, values in figures.items() if len(values) != len(answer.ids)), None)
         if short:
-            raise TrainingError(
-                f"{len(answer.ids)} ids, but {len(figures[short])} {short}", where=f"row {answer.row}"
-            )
+            raise TrainingError(f"{len(answer.ids)} ids, but {len(figures[short])} {short}", where=f"row {answer.row}")
         if any(weight < 0 or not math.isfinite(weight) for weight in answer.weights):
             raise TrainingError("a weight is negative or not a number", where=f"row {answer.row}")

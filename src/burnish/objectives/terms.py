@@ -212,9 +212,7 @@ def entropy_term(weight: float = 0.0) -> Term:
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
         return entropy(_given(outputs.entropy_S), _weights(stream, having="advantage"))
 
-    return Term(
-        "entropy", "token", weight, lambda trees: _tokens(trees, having="advantage"), loss, entropy=True
-    )
+    return Term("entropy", "token", weight, lambda trees: _tokens(trees, having="advantage"), loss, entropy=True)
 
 
 def pairwise_term(weight: float = 1.0) -> Term:
@@ -229,15 +227,9 @@ def pairwise_term(weight: float = 1.0) -> Term:
         for tree in trees:
             if "preference" in tree.streams:
                 preference, votes = tree.streams["preference"], tree.streams.get("votes", 1.0)
-                if (
-                    len(tree.answers) != 2
-                    or not isinstance(preference, float | int)
-                    or not 0 <= preference <= 1
-                ):
+                if len(tree.answers) != 2 or not isinstance(preference, float | int) or not 0 <= preference <= 1:
                     what = f"a preference of {preference} on {len(tree.answers)} answers"
-                    raise TrainingError(
-                        what, where=f"row {tree.answers[0].row}", mend="it is 0 to 1, on two answers"
-                    )
+                    raise TrainingError(what, where=f"row {tree.answers[0].row}", mend="it is 0 to 1, on two answers")
                 total += float(votes)  # type: ignore[arg-type]
         return total
 

@@ -49,6 +49,12 @@ class Project:
         self.progress: Progress = progress or Plain()
         self.cache = cache_folder()
 
+    def with_seed(self, seed: int) -> Project:
+        """The same recipe under another seed, in a store of its own below this one."""
+        other = Project(self.path, self._store_path / "repeat" / f"seed-{seed}", self.progress)
+        other.recipe = self.recipe.model_copy(update={"seed": seed})
+        return other
+
     @cached_property
     def store(self) -> Store:
         """The store, opened at first use."""
@@ -71,11 +77,14 @@ class Project:
         if not turns:
             return 1
         number = max(int(turn.body["number"]) for turn in turns)
-        snapshots = self.store.records(self.recipe.name, "snapshot")
-        if self.recipe.rl is None or not snapshots:
+        if self.recipe.rl is None or self.fresh_votes() < self.recipe.loop.comparisons:
             return number
-        fresh = self.votes_cast(after=int(snapshots[-1].body["up_to"]))
-        return number + 1 if fresh >= self.recipe.loop.comparisons else number
+        return number + 1
+
+    def fresh_votes(self) -> int:
+        """Votes that no turn has been fed yet."""
+        snapshots = self.store.records(self.recipe.name, "snapshot")
+        return self.votes_cast(after=int(snapshots[-1].body["up_to"]) if snapshots else 0)
 
     def prepare(self) -> Record:
         """The dataset: read, cleaned, split."""
@@ -103,6 +112,21 @@ class Project:
             project=self.recipe.name,
         )
         return self.store.record(self.store.once(work, lambda: {"version": wanted.id}).body["version"])
+
+    def freeze(self, number: int, start: Record) -> int:
+        """The last vote that turn ``number`` reads: fixed the first time it is asked for."""
+        from burnish.feedback import last_event
+
+        work = Work(
+            kind="freeze",
+            stage="freeze",
+            version=1,
+            settings={"turn": number, "sources": list(self.recipe.feedback.sources)},
+            parents=(start,),
+            seed=0,
+            project=self.recipe.name,
+        )
+        return int(self.store.once(work, lambda: {"up_to": last_event(self.store, self.recipe.name)}).body["up_to"])
 
     def promote_once(self, version: Record, only_first: bool = False) -> Promotion | None:
         """Promote a version that passed, unless it has been promoted before (a later rollback is a person's word)."""

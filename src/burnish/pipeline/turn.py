@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from burnish import registry
 from burnish.evaluation import decide, evaluate, judge_campaign, judged
 from burnish.feedback import simulate_votes, snapshot, waiting
 from burnish.pipeline.collect import collect_pairs
@@ -99,8 +98,9 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
         made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
         _let_simulated_vote(project, campaign.body["campaign"], "train")
     _require_votes(project.votes_cast(), recipe.reward.min_comparisons)
+    until = project.freeze(number, start)
     made["snapshot"] = snapshot(
-        store, recipe.name, turn=number, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources
+        store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, up_to=until
     )
     made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
     made["candidate"] = rl = train_online(recipe, start, made["reward"], dataset, store, cache, progress)

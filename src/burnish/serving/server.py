@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -37,21 +37,8 @@ def bind(port: int) -> socket.socket:
     return listener
 
 
-def serve(
-    app: ASGIApp,
-    service: AnswerService,
-    *,
-    token: str,
-    port: int,
-    say: Callable[[str], None] = print,
-    grace: float = GRACE,
-) -> None:
-    """Serves until SIGINT or SIGTERM; then answers in the making get ``grace`` seconds to finish.
-
-    Raises:
-        ServingError: The port is in use.
-    """
-    listener = bind(port)
+def make_server(app: ASGIApp, service: AnswerService, grace: float = GRACE) -> uvicorn.Server:
+    """A server for the app; once it is told to stop, answers in the making get ``grace`` seconds to finish."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -60,11 +47,19 @@ def serve(
         ws="none",
         timeout_graceful_shutdown=int(grace) + 3,
     )
-    server = _Server(config, service, grace)
-    service.warm()
-    say(f"http://{ADDRESS}:{listener.getsockname()[1]}/?token={token}")
-    with _quiet_signals(), listener:
-        server.run(sockets=[listener])
+    return _Server(config, service, grace)
+
+
+def serve(app: ASGIApp, service: AnswerService, *, token: str, port: int, say: Callable[[str], None] = print) -> None:
+    """Serves until SIGINT or SIGTERM, and ends the service. ``say`` hears the address.
+
+    Raises:
+        ServingError: The port is in use.
+    """
+    with bind(port) as listener, _quiet_signals():
+        service.warm()
+        say(f"http://{ADDRESS}:{listener.getsockname()[1]}/?token={token}")
+        make_server(app, service).run(sockets=[listener])
     service.close()
 
 
@@ -81,7 +76,7 @@ class _Server(uvicorn.Server):
 @contextmanager
 def _quiet_signals() -> Iterator[None]:
     """uvicorn raises the signal that ended it once more for whoever handled it before: that is nobody, here."""
-    if signal.getsignal(signal.SIGINT) is None:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -19,6 +19,7 @@ from functools import partial
 
 from burnish.config import Recipe
 from burnish.errors import BurnishError, ServingError
+from burnish.monitoring import events
 from burnish.records import Delivery, FinishReason, Record
 from burnish.registry import production
 from burnish.serving.lanes import Lane, Lanes, Loader
@@ -68,7 +69,7 @@ class AnswerService:
 
     def __init__(self, store: Store, project: str, recipe: Recipe, loader: Loader) -> None:
         self.store, self.project, self.recipe = store, project, recipe
-        self._log = RunLog(store.path / "runs" / f"serving-{project}")
+        self._log = RunLog(events(store, project))
         self._lanes = Lanes(loader, self._failed)
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._keeping = ThreadPoolExecutor(1, "burnish-keep")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from burnish.data import Renderer
+from burnish.monitoring import SERVED
 from burnish.records import Delivery, Document, Exchange, FinishReason, Message, Record
 from burnish.store import now
 
@@ -112,7 +113,7 @@ class Ticket:
             id=self.id,
             project=self.record.project,
             version=self.record.id,
-            purpose="serve",
+            purpose=SERVED,
             prompt=ask.messages,
             answer=self.text,
             prompt_ids=self.prompt_ids,

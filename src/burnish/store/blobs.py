@@ -42,7 +42,7 @@ class Blobs:
         """Keep several files under relative names; returns the digest of the manifest that lists them."""
         for name in files:
             pure = PurePosixPath(name)
-            if not name or pure.is_absolute() or ".." in pure.parts or str(pure) != name or "\\" in name:
+            if not pure.parts or pure.is_absolute() or ".." in pure.parts or str(pure) != name or "\\" in name:
                 raise StoreError(
                     f"{name!r} is no relative file name", mend="use names such as adapter/config.json"
                 )

@@ -170,7 +170,7 @@ def _migrate(path: Path, config: Config, current: str | None) -> None:
     except StoreError:
         raise
     except Exception as error:
-        what = f"the store could not be brought to this schema: {error}"
+        what = f"the store could not be brought to this schema: {getattr(error, 'orig', error)}"
         kept = f", and a copy is in {copy}" if copy.exists() else ""
         raise StoreError(what, where=str(path), mend=f"it is as it was{kept}") from error
     finally:

@@ -58,14 +58,14 @@ class Texts:
         return [TextRef(str(row["id"]), str(row["digest"])) for row in rows]
 
     def get(self, conn: Connection, ids: Iterable[str]) -> dict[str, Json | None]:
-        """The payloads by id; None where the text was erased. An id that names nothing is left out."""
+        """The payloads by id, in the order asked for; None where the text was erased. An id that names nothing is left out."""
         wanted = list(dict.fromkeys(ids))
         found: dict[str, Json | None] = {}
         for start in range(0, len(wanted), BATCH):
             query = select(texts.c.id, texts.c.payload).where(texts.c.id.in_(wanted[start : start + BATCH]))
             for row in conn.execute(query):
                 found[row.id] = None if row.payload is None else parse(row.payload)
-        return found
+        return {id: found[id] for id in wanted if id in found}
 
 
 def text_digest(salt: str, payload: str, subject: str | None, case: str | None) -> str:

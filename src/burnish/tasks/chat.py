@@ -74,8 +74,10 @@ class ChatTask:
         settings: Mapping[str, Json],
         id: str,
     ) -> Exchange:
-        """A sampled answer as it is kept, with the ids of both sides. Its ``id`` is the caller's: a stage that names its
-        answers by its work finds them again after a crash."""
+        """A sampled answer as it is kept, with the ids of both sides.
+
+        ``id`` is the caller's: a stage that names its answers by its work finds them again after a crash.
+        """
         return Exchange(
             id=id,
             project=project,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from burnish.errors import TrainingError
@@ -52,7 +53,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
             _sync(fresh / name)
         _sync(fresh)
         _verified(fresh)
-    except (OSError, RuntimeError) as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise TrainingError(
             f"the checkpoint of update {checkpoint.step} could not be written: {error}",

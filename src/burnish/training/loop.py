@@ -113,6 +113,8 @@ class Loop:
         """One optimizer update on one window; returns its figures."""
         began = time.perf_counter()
         counts = {term.name: term.count(trees) for term in self.terms}
+        if not any(counts[term.name] for term in self.terms if term.weight):
+            raise TrainingError(f"update {step} has nothing to learn: no row of it holds a supervised token")
         sums: dict[str, float] = {}
         tokens = 0
         streams = pack(trees, self.settings.budget, keep_last=self.settings.keep_last)

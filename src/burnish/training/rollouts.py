@@ -169,7 +169,7 @@ class Rollouts:
             mean = self._mismatch[0] / self._mismatch[1]
             if self._mismatch[1] >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:
                 raise TrainingError(
-                    f"sampler and trainer disagree: mean exp |difference of logprobs| is {mean:.4f}, over {MISMATCH_LIMIT}",
+                    f"sampler and trainer disagree: mean exp |logprob difference| is {mean:.4f}, over {MISMATCH_LIMIT}",
                     mend="this is a bug of the sampler or the trainer; please report it with `burnish doctor`",
                 )
             return TermResult(apart.sum(), {}, float(len(apart)))

@@ -14,13 +14,16 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from burnish.errors import ServingError
-from burnish.serving.problem import Problem
+from burnish.errors import BurnishError, ServingError
+from burnish.serving.problem import Problem, problem_of
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +65,14 @@ def access_token(folder: Path) -> str:
     return token
 
 
+def guard(app: FastAPI, token: str) -> FastAPI:
+    """The app with every route behind the guard, and every error of ours in one shape."""
+    for error in (Problem, BurnishError, HTTPException, RequestValidationError):
+        app.add_exception_handler(error, _refuse)
+    app.add_middleware(Guard, token=token)
+    return app
+
+
 class Guard:
     """ASGI middleware that checks host, origin, credentials, content type and size, and sets the security headers."""
 
@@ -82,7 +93,7 @@ class Guard:
             else:
                 await answer(scope, receive, sent)
         except Problem as problem:
-            await _say(problem, request)(scope, receive, sent)
+            await refusal(problem, request)(scope, receive, sent)
         except _Gone:
             return None
         except Exception:
@@ -168,11 +179,23 @@ async def _whole_body(request: Request, receive: Receive) -> Receive:
     return replay
 
 
-def _say(problem: Problem, request: Request) -> Response:
+def refusal(problem: Problem, request: Request) -> Response:
     """The problem as JSON, or as one plain line for a person who typed the address into a browser."""
     if "text/html" in request.headers.get("accept", ""):
         return PlainTextResponse(problem.message, problem.status)
     return JSONResponse(problem.body(), problem.status)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    if isinstance(error, BurnishError):
+        error = problem_of(error)
+    elif isinstance(error, HTTPException):
+        error = Problem(error.status_code, error.detail)
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        error = Problem(400, first["msg"], code="invalid_value", param=".".join(map(str, first["loc"])))
+    assert isinstance(error, Problem)
+    return refusal(error, request)
 
 
 class _Gone(Exception):

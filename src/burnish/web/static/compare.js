@@ -8,6 +8,7 @@ const desk = at("desk");
 const status = at("status");
 const sides = { left: at("left"), right: at("right") };
 const buttons = [...desk.querySelectorAll("[data-choice]")];
+const skipped = [];
 let item = null;
 let busy = false;
 
@@ -50,7 +51,7 @@ function foreseen(found) {
 }
 
 async function next(said) {
-  const state = await json("POST", "/pages-api/compare/next", { rater: await askRater() });
+  const state = await json("POST", "/pages-api/compare/next", { rater: await askRater(), skipped });
   show(state);
   say(said(state));
   (item ? at("asked") : at("finished")).focus({ preventScroll: true });
@@ -71,20 +72,20 @@ async function attempt(work) {
 
 const vote = (choice) => attempt(async () => {
   if (!item) return;
-  const body = { comparison: item.comparison, choice, rater: await askRater(), key: item.key };
-  await json("POST", "/pages-api/compare/vote", body);
+  const body = { kind: "compare", comparison: item.comparison, choice, rater: await askRater(), key: item.key };
+  await json("POST", "/v1/feedback", body);
   await next((state) => `Thank you, ${state.done} of ${state.total}.`);
 });
 
 const skip = () => attempt(async () => {
   if (!item) return;
-  await json("POST", "/pages-api/compare/skip", { comparison: item.comparison, rater: await askRater() });
-  await next(() => "Skipped.");
+  skipped.push(item.comparison);
+  await next(() => "Skipped. It comes back at the end.");
 });
 
 const undo = () => attempt(async () => {
   if (at("undo").hidden) return;
-  await json("POST", "/pages-api/compare/undo", { rater: await askRater(), key: crypto.randomUUID() });
+  await json("POST", "/v1/feedback/undo", { rater: await askRater(), key: crypto.randomUUID() });
   await next(() => "Your last vote is taken back.");
 });
 

@@ -1,0 +1,137 @@
+"""What a turn came to, in words: for the terminal, and as JSON for scripts and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from burnish import evaluation, registry
+from burnish.feedback import summary as votes_summary
+from burnish.feedback import votes
+from burnish.monitoring.summary import summary as monitoring_summary
+from burnish.records import Json, Record
+
+if TYPE_CHECKING:
+    from burnish.pipeline.project import Project
+    from burnish.pipeline.turn import Outcome
+
+SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
+PAGE = "http://127.0.0.1:8321/compare"
+
+
+def summary(project: Project, outcome: Outcome) -> list[str]:
+    """The end of ``burnish run`` for a person."""
+    made = outcome.records
+    lines = [f"turn {outcome.number} of {project.recipe.name}", ""]
+    lines += [f"  {name:11} {text}" for name, text in _stages(project, made)]
+    if outcome.state == "waiting":
+        return [*lines, "", f"{outcome.why}, page at {PAGE} (`burnish serve`); then `burnish run` goes on"]
+    lines += ["", *evaluation.lines(made["evaluation"], made["verdict"], made.get("judgement")), ""]
+    if _simulated(project):
+        lines += [SIMULATED, ""]
+    serving = project.production()
+    name = serving.name if serving else f"{project.recipe.name}@0, the base"
+    verb = "serves now" if outcome.state == "promoted" else "serves still: the gate said no"
+    return [*lines, f"{name} {verb}", f"`burnish serve {project.path}` opens the page: chat, compare two answers, vote"]
+
+
+def summary_json(project: Project, outcome: Outcome) -> dict[str, Json]:
+    """The same for a script: state, records by stage, verdict, what serves."""
+    serving = project.production()
+    verdict = outcome.records.get("verdict")
+    return {
+        "state": outcome.state,
+        "turn": outcome.number,
+        "why": outcome.why,
+        "records": {name: record.id for name, record in outcome.records.items()},
+        "verdict": dict(verdict.body) if verdict else None,
+        "production": serving.name if serving else None,
+    }
+
+
+def status_json(project: Project) -> dict[str, Json]:
+    """What serves, the last turn, votes by source, and what monitoring saw."""
+    store, name = project.store, project.recipe.name
+    serving = project.production()
+    turns = store.records(name, "turn")
+    return {
+        "project": name,
+        "production": serving.name if serving else None,
+        "turns": [dict(turn.body) for turn in turns],
+        "next_turn_in": max(0, project.recipe.loop.comparisons - project.fresh_votes()),
+        "votes": votes_summary(store, name, votes(store, name))["by_source"],
+        "promotions": len(registry.history(store, name)),
+        "monitoring": monitoring_summary(store, name),
+    }
+
+
+def status_lines(project: Project) -> list[str]:
+    """The same for a person."""
+    status = status_json(project)
+    cast = ", ".join(f"{count} {source}" for source, count in status["votes"].items()) or "none yet"
+    lines = [
+        f"{status['project']}: {status['production'] or 'nothing'} serves",
+        f"turns: {len(status['turns'])}"
+        + (f", the last one {_verdict(status['turns'][-1])}" if status["turns"] else ""),
+        f"votes: {cast}",
+    ]
+    if status["turns"] and project.recipe.rl is not None:
+        lines.append(f"the next turn starts after {status['next_turn_in']} more votes")
+    return lines
+
+
+def _verdict(turn: Mapping[str, Json]) -> str:
+    return "was promoted" if turn["passed"] else "was refused by its gate"
+
+
+def _simulated(project: Project) -> bool:
+    return project.recipe.feedback.simulate is not None
+
+
+def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str]]:
+    """What each stage made, in the order of the circle."""
+    rows: list[tuple[str, str]] = []
+    if "dataset" in made:
+        counts = made["dataset"].body["counts"]
+        rows.append(("data", ", ".join(f"{count} {name}" for name, count in counts.items())))
+    if "sft" in made:
+        figures = made["sft"].body["figures"]
+        rows.append(("sft", f"{made['sft'].name}: {figures['updates']} updates on {figures['rows']} rows"))
+    if "campaign" in made:
+        body = made["campaign"].body
+        rows.append(("collect", f"{body['comparisons']} pairs, {body['votes_wanted']} votes asked for"))
+    if "snapshot" in made:
+        body = made["snapshot"].body
+        cast = ", ".join(f"{count} {source}" for source, count in body["by_source"].items())
+        rows.append(("votes", f"{cast}; raters agree with each other: {_share(body['agreement'])}"))
+    if "reward" in made:
+        body = made["reward"].body
+        rows.append(
+            (
+                "reward",
+                f"held-out accuracy {_share(body['accuracy'])}, calibration error {_number(body['calibration_error'])}",
+            )
+        )
+    if "candidate" in made and "reward" in made:
+        rows.append(("rl", _improved(made["candidate"])))
+    return rows
+
+
+def _improved(version: Record) -> str:
+    figures = version.body["figures"]
+    before, after = figures["dev_before"], figures["dev_after"]
+    text = (
+        f"{version.name}: {figures['updates']} updates, dev reward {before['reward']:+.2f} to {after['reward']:+.2f}, "
+        f"KL {after['kl']:.3f} nats a token, length {before['length']:.0f} to {after['length']:.0f} tokens"
+    )
+    return text + (f"; stopped: {figures['stopped']}" if figures["stopped"] else "")
+
+
+def _share(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "unknown"
+    return f"{figure['value']:.0%} [{_number(figure['low'])}, {_number(figure['high'])}]"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,61 @@
+"""Times, numbers and stages as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+
+from burnish.records import Figure, Json
+
+STAGES = {
+    "base": "the base model, as it came",
+    "sft": "supervised fine-tuning",
+    "rl": "reinforcement learning",
+    "import": "an imported adapter",
+}
+
+
+def when(moment: str) -> str:
+    """``23 Nov 2024, 09:14 UTC``; the pages' script turns it into the reader's own time."""
+    try:
+        return f"{datetime.fromisoformat(moment):%-d %b %Y, %H:%M} UTC"
+    except ValueError:
+        return moment
+
+
+def number(value: Json, digits: int = 3) -> str:
+    """``0.412``, ``−0.03``, ``1,240``; a dash where there is none, and "not a number" for what is not finite."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if not math.isfinite(value):
+        return "not a number"
+    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    return text.replace("-", "−")
+
+
+def figure_of(value: Json) -> Figure | None:
+    """A figure as records hold it (a mapping with value, low and high), or None."""
+    if isinstance(value, Figure):
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get("value"), int | float):
+        return None
+    clusters = value.get("clusters", 0)
+    return Figure(value["value"], value.get("low"), value.get("high"), clusters, value.get("level", 0.95))
+
+
+def interval(figure: Figure | None, digits: int = 2) -> str:
+    """``0.41 (0.32 to 0.50)``."""
+    if figure is None:
+        return "–"
+    text = number(float(figure.value), digits)
+    if figure.low is None or figure.high is None:
+        return text
+    return f"{text} ({number(float(figure.low), digits)} to {number(float(figure.high), digits)})"
+
+
+def count(amount: int, thing: str) -> str:
+    """``1 vote``, ``1,240 votes``."""
+    return f"{amount:,} {thing}{'' if amount == 1 else 's'}"

@@ -1,0 +1,198 @@
+"""The flat path against transformers' plain forward: logprobs, gradients, isolation, refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from burnish.errors import ModelError
+from burnish.models.attention import NAME, flat_attention, refuse, window
+from burnish.models.language import LanguageModel
+from burnish.models.selfcheck import fixed_stream, self_check
+from burnish.objectives import Answer, Tree, pack
+
+
+def tree(prompt: list[int], *answers: list[int]) -> Tree:
+    return Tree(prompt, tuple(Answer(ids, [1.0] * len(ids)) for ids in answers))
+
+
+TREES = [
+    tree([3, 5, 7, 9, 11, 2], [4, 8, 1], [6, 1], [10, 12, 13, 14, 1]),
+    tree([20, 21, 22], [30, 31, 1]),
+    tree([40], [1], [41, 1]),
+]
+
+
+def gradient(model: LanguageModel, loss: torch.Tensor) -> torch.Tensor:
+    grads = torch.autograd.grad(loss, list(model.parameters().values()))
+    return torch.cat([grad.flatten() for grad in grads])
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_flat_is_the_plain_forward(build, plain_logp, kind, checkpointing):
+    model = build(kind, checkpointing)
+    assert (model.path, model.checkpointing) == ("flat", checkpointing)
+    other = build(kind)
+    wanted = plain_logp(other, TREES)
+    wanted_gradient = gradient(other, wanted.square().sum())
+    for keep_last in (True, False):
+        stream = pack(TREES, 1000, keep_last)[0]
+        for logp_S in (model.logp(stream).logp_S, model.logp_slow(stream).logp_S):
+            assert torch.allclose(logp_S, wanted, atol=1e-5, rtol=0)
+            assert relative(gradient(model, logp_S.square().sum()), wanted_gradient) < 1e-5
+
+
+def test_checkpointing_keeps_fewer_activations(build):
+    def kept(checkpointing: bool) -> int:
+        model, total = build("llama", checkpointing), [0]
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            total[0] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            model.hidden(pack(TREES, 1000)[0])
+        return total[0]
+
+    assert kept(True) < kept(False) / 3
+
+
+answers = st.lists(st.lists(st.integers(0, 96), min_size=1, max_size=30), min_size=1, max_size=8)
+forests = st.lists(st.tuples(st.lists(st.integers(0, 96), min_size=1, max_size=60), answers), min_size=1, max_size=4)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    forest=forests, budget=st.integers(1, 400), keep_last=st.booleans(), shared=st.booleans(), skip=st.integers(0, 9)
+)
+def test_random_trees(build, plain_logp, forest, budget, keep_last, shared, skip):
+    model = build()
+    weights = [0.0 if i % 10 == skip else 1.0 for i in range(30)]
+    trees = [Tree(p, tuple(Answer(a, weights[: len(a)]) for a in several)) for p, several in forest]
+    if not shared:
+        trees = [Tree(t.prompt, (answer,)) for t in trees for answer in t.answers]
+    if not any(answer.units for t in trees for answer in t.answers):
+        return
+    wanted = plain_logp(model, trees)
+    found = torch.cat([model.logp(stream).logp_S for stream in pack(trees, budget, keep_last)])
+    assert torch.allclose(found, wanted, atol=1e-5, rtol=0)
+    assert relative(gradient(model, found.sum()), gradient(model, wanted.sum())) < 1e-4
+
+
+def test_packed_is_unpacked(build):
+    model = build()
+    packed = model.logp(pack(TREES, 1000)[0]).logp_S
+    single = torch.cat([model.logp(stream).logp_S for stream in pack(TREES, 1)])
+    assert torch.allclose(packed.sum(), single.sum(), rtol=1e-6)
+    assert relative(gradient(model, packed.sum()), gradient(model, single.sum())) < 1e-5
+
+
+def test_rows_and_siblings_do_not_see_each_other(build):
+    model = build()
+    before = model.logp(pack(TREES, 1000)[0]).logp_S
+    changed = [tree([3, 5, 7, 9, 11, 2], [4, 8, 1], [90, 91], [10, 12, 13, 14, 1]), *TREES[1:]]
+    after = model.logp(pack(changed, 1000)[0]).logp_S
+    assert torch.equal(before[:3], after[:3])
+    assert torch.equal(before[5:], after[5:])
+    assert not torch.isclose(before[3:5], after[3:5]).any()
+
+
+def test_temperature_and_entropy_agree_with_the_slow_twin(build):
+    model, stream = build(), pack(TREES, 1000)[0]
+    flat, slow = model.logp(stream, 0.7, entropy=True), model.logp_slow(stream, 0.7, entropy=True)
+    assert torch.allclose(flat.logp_S, slow.logp_S, atol=1e-5)
+    assert torch.allclose(flat.entropy_S, slow.entropy_S, atol=1e-5)
+    assert not torch.allclose(flat.logp_S, model.logp(stream).logp_S, atol=1e-2)
+
+
+def test_a_row_longer_than_the_sliding_window_runs_slowly_and_rightly(build, plain_logp):
+    model = build("mistral", sliding_window=8)
+    assert model.path == "flat"
+    short, long = pack(TREES[1:], 1000)[0], pack(TREES, 1000)[0]
+    assert (short.longest, long.longest) == (6, 11)
+    assert torch.allclose(model.logp(short).logp_S, plain_logp(model, TREES[1:]), atol=1e-5)
+    assert model.message == ""
+    assert torch.allclose(model.logp(long).logp_S, plain_logp(model, TREES), atol=1e-5)
+    assert torch.allclose(model.hidden(long), model.hidden_slow(long))
+    assert "sliding window of 8" in model.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra", "says"),
+    [
+        ("gemma2", {}, 'the architecture "gemma2" is not among'),
+        ("llama", {"attention_dropout": 0.1}, "attention_dropout is 0.1"),
+        ("llama", {"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0"),
+        ("qwen3", {"num_hidden_layers": 2, "layer_types": ["full_attention", "linear_attention"]}, "linear_attention"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "rope_type"),
+    ],
+)
+def test_what_the_flat_path_does_not_know_it_refuses(kind, extra, says):
+    from transformers import AutoConfig
+
+    assert says in refuse(AutoConfig.for_model(kind, **extra))
+
+
+def test_a_refused_architecture_trains_on_the_slow_path(build, plain_logp):
+    model = build("gemma2", sliding_window=8, final_logit_softcapping=5.0)
+    assert model.path == "slow"
+    assert 'several times slower: the architecture "gemma2"' in model.message
+    stream = pack(TREES, 1000)[0]
+    found, wanted = model.logp(stream).logp_S, plain_logp(model, TREES)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert relative(gradient(model, found.sum()), gradient(model, wanted.sum())) < 1e-5
+    assert model.hidden(stream).shape == (len(stream.ids_T), 64)
+
+
+def test_the_window_is_read_from_the_configuration():
+    from transformers import AutoConfig
+
+    assert window(AutoConfig.for_model("llama")) is None
+    assert window(AutoConfig.for_model("mistral", sliding_window=8)) == 8
+    assert window(AutoConfig.for_model("qwen2", use_sliding_window=False, sliding_window=8)) is None
+    assert window(AutoConfig.for_model("qwen2", use_sliding_window=True, sliding_window=8, max_window_layers=0)) == 8
+
+
+def test_flat_attention_refuses_what_it_does_not_implement():
+    q = torch.zeros(1, 2, 3, 4)
+    for wrong in ({"spans": None}, {"spans": (), "dropout": 0.1}, {"spans": (), "attention_mask": q}):
+        with pytest.raises(ModelError, match="without spans"):
+            flat_attention(torch.nn.Identity(), q, q, q, **{"attention_mask": None, **wrong})
+
+
+def test_the_self_check_is_kept_and_reused(tiny, tmp_path):
+    result = self_check(tiny, tmp_path)
+    assert result["passed"]
+    assert result["difference"] < 1e-5
+    assert tiny.path == "flat"
+    file = tmp_path / "self_checks.json"
+    file.write_text(file.read_text().replace('"passed": true', '"passed": false'))
+    assert not self_check(tiny, tmp_path)["passed"]
+    assert (tiny.path, tiny.module.config._attn_implementation) == ("slow", "eager")
+    assert "differ from the plain forward" in tiny.message
+
+
+def test_the_self_check_sees_a_wrong_flat_path(tiny, tmp_path):
+    from transformers import AttentionInterface
+
+    def blind_to_the_parent(module, q, k, v, mask, spans=None, **rest):
+        return flat_attention(module, q, k, v, mask, spans=[type(s)(s.start, s.stop) for s in spans], **rest)
+
+    AttentionInterface.register(NAME, blind_to_the_parent)
+    try:
+        assert not self_check(tiny, tmp_path)["passed"]
+    finally:
+        AttentionInterface.register(NAME, flat_attention)
+    assert tiny.path == "slow"
+
+
+def test_the_fixed_stream_has_256_tokens_of_every_kind():
+    stream = fixed_stream(49152)
+    assert (len(stream.ids_T), stream.trees, len(stream.tree_A)) == (256, 3, 7)
