@@ -64,7 +64,7 @@ class Sft(Table):
     )
     batch_size: Positive | Auto = Field(default="auto", description="Rows per update; auto is 8.")
     epochs: Positive | Auto = Field(
-        "auto", description="Passes over the training rows; auto aims at 32 updates or more."
+        default="auto", description="Passes over the training rows; auto aims at 32 updates or more."
     )
 
 
@@ -79,7 +79,6 @@ class Evaluate(Table):
 class Feedback(Table):
     """What people (or, for a demonstration, simulated raters) are asked."""
 
-    ask: tuple[Literal["compare", "edit"], ...] = Field(default=("compare",), description="What the page asks for.")
     pairs: Positive = Field(default=384, description="Pairs of answers put before the raters in a turn.")
     overlap: Share = Field(
         default=0.167, description="Share of pairs that three raters see, so that agreement is known."
@@ -112,7 +111,7 @@ class Rl(Table):
     group: Annotated[int, Field(ge=2)] = Field(default=8, description="Answers sampled per prompt.")
     learning_rate: PositiveFloat | Auto = Field(default="auto", description="Learning rate; auto is 5e-4.")
     kl: Annotated[float, Field(ge=0)] | Auto = Field(
-        "auto", description="Weight of KL to the start version; auto is 0.02."
+        default="auto", description="Weight of KL to the start version; auto is 0.02."
     )
     clip: tuple[PositiveFloat, PositiveFloat] = Field(
         default=(0.2, 0.28), description="Lower and upper clip of the ratio."

@@ -58,7 +58,7 @@ def test_duplicates_go_and_contradictions_are_told() -> None:
     notes = oddities(kept)
     assert notes[0] == "equal prompts with different answers: 1 (rows 1/3)"
     near = oddities([row(1, "a b c d e f g"), row(2, "a b c d e f g x"), row(3, "a b c d e f x")])
-    assert near == ("prompts that nearly repeat another: 1 (rows 2)",)
+    assert near == ("prompts that nearly repeat another: 2 (rows 2, 3)",)
 
 
 def test_ten_thousand_rows_take_seconds() -> None:
@@ -80,7 +80,7 @@ def test_split_has_the_shares_and_no_seed() -> None:
     assert len(splits["test"]) == pytest.approx(1000, rel=0.15)
     assert place(row(1, "Where is my parcel?")) == place(row(99, "Where is my parcel?", "other answer"))
     assert place(row(1, "a", subject="x")) == place(row(2, "b", subject="x"))
-    assert place(row(1, "Where is my parcel?")) == pytest.approx(0.6637, abs=1e-4)  # a change moves all users' rows
+    assert place(row(1, "Where is my parcel?")) == pytest.approx(0.1414, abs=1e-4)  # a change moves all users' rows
 
 
 @pytest.mark.parametrize("subjects", [0, 60])
@@ -162,7 +162,7 @@ def test_likeness_keeps_subjects_together() -> None:
     assert sum(len(rows) for rows in splits.values()) == 300
 
 
-BANKING = Path("/work/shared/data/banking77/train.csv")
+BANKING = Path(__file__).resolve().parents[3] / "shared" / "data" / "banking77" / "train.csv"
 
 
 @pytest.mark.skipif(not BANKING.is_file(), reason="the shared data folder is not here")

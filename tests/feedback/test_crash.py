@@ -37,7 +37,7 @@ def test_acknowledged_votes_survive_sigkill_and_none_is_doubled(desk_at: Callabl
     answers = {name: desk.answer("No.") for name in ("ann", "bob")}
     draw = random.Random(0)
     acknowledged: dict[str, int] = {}
-    for _ in range(4):
+    for _ in range(3):
         voters = {name: _voter(desk.store.path, name, acknowledged, answers[name]) for name in answers}
         for name, voter in voters.items():  # both are in the middle of it when they die
             assert voter.stdout is not None
@@ -49,9 +49,9 @@ def test_acknowledged_votes_survive_sigkill_and_none_is_doubled(desk_at: Callabl
             voter.wait()
     with desk.store.read() as conn:
         kept = {row.key: row.sequence for row in conn.execute(select(tables.votes.c.key, tables.votes.c.sequence))}
-    assert len(acknowledged) >= 16
+    assert len(acknowledged) >= 12
     assert {key: kept.get(key) for key in acknowledged} == acknowledged
-    assert len(kept) <= len(acknowledged) + 2 * 4  # at most one vote of each killed voter was not yet acknowledged
+    assert len(kept) <= len(acknowledged) + 2 * 3  # at most one vote of each killed voter was not yet acknowledged
     assert len(set(kept.values())) == len(kept)
     assert list(desk.store.verify().problems) == []
 

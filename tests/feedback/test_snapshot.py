@@ -67,6 +67,7 @@ def test_a_snapshot_does_not_change_when_votes_come_in(voted: Any) -> None:
     later = snapshot(voted.store, "support", [voted.tuned], 0, ["human"])
     assert (later.body["up_to"], later.body["votes"]) == (7, 5)  # one taken back, a thumb new
     assert later.digest != first.digest
+    assert snapshot(voted.store, "support", [voted.tuned], 0, ["human"], up_to=3).body["votes"] == 3
 
 
 def test_a_turn_keeps_its_snapshot_however_many_votes_come_in(voted: Any) -> None:

@@ -199,7 +199,7 @@ Q = "base_model.model.model.layers.0.self_attn.q_proj"
         (lambda t: t.update({f"{Q}.lora_magnitude_vector": torch.zeros(4)}), "no LoRA of a layer"),
         (lambda t: t.update({"base_model.model.lm_head.lora_A.weight": torch.zeros(4, 64)}), "no LoRA of a layer"),
         (lambda t: t.pop(f"{Q}.lora_B.weight"), "only one of lora_A and lora_B"),
-        (lambda t: t.update({k.replace("layers.0", "layers.7"): v for k, v in t.items()}), "None in the base"),
+        (lambda t: t.update({k.replace("layers.0", "layers.7"): v.clone() for k, v in t.items()}), "None in the base"),
         (lambda t: t.clear(), "empty"),
     ],
 )

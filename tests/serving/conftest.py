@@ -15,6 +15,7 @@ from burnish.store import Store, open_store
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
     import torch
+
     from serving.world import build_store
 
     torch.set_num_threads(1)

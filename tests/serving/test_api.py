@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import httpx
 import openai
 import pytest
-from serving.world import PROJECT, TOKEN
 
 from burnish.records import Message
 from burnish.serving.service import AnswerService
 from burnish.store import Store
+from serving.world import PROJECT, TOKEN
 
 ASK = [{"role": "user", "content": "Where is my parcel?"}]
 CHAT = "/v1/chat/completions"
@@ -80,7 +81,11 @@ def test_openai_client_gets_the_same_answer_streamed(client: openai.OpenAI, stor
 def test_a_seed_repeats_an_answer_and_its_absence_does_not(client: openai.OpenAI) -> None:
     def said(**more: object) -> str:
         made = client.chat.completions.create(
-            model="production", messages=ASK, temperature=1, max_tokens=24, **more  # type: ignore[call-overload]
+            model="production",
+            messages=ASK,
+            temperature=1,
+            max_tokens=24,
+            **more,  # type: ignore[call-overload]
         )
         return made.choices[0].message.content
 
@@ -101,17 +106,53 @@ def test_answer_is_stored_before_the_last_chunk(http: httpx.Client, store: Store
     pytest.fail("the stream had no end")
 
 
-def test_a_slow_disk_delays_the_end_of_a_reply_and_never_the_other_way_round(
-    http: httpx.Client, store: Store
+def test_a_reply_waits_for_the_disk_and_nothing_else_does(http: httpx.Client, store: Store) -> None:
+    body = {"model": "production", "messages": ASK, "stream": True, "max_tokens": 4}
+    http.post(CHAT, json=body)
+    seen: list[str] = []
+
+    def read() -> None:
+        with http.stream("POST", CHAT, json=body) as response:
+            seen.extend(response.iter_lines())
+
+    reader = threading.Thread(target=read)
+    with store.write():  # nothing else can be stored meanwhile
+        reader.start()
+        reader.join(1.5)
+        assert reader.is_alive()
+        assert http.get("/health", timeout=5).status_code == 200
+        assert len(store.exchanges.recent(PROJECT, 3, "serve")) == 1
+    reader.join(30)
+    assert "data: [DONE]" in seen
+    assert len(store.exchanges.recent(PROJECT, 3, "serve")) == 2
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_client_that_hangs_up_ends_its_answer(
+    http: httpx.Client, service: AnswerService, store: Store, streamed: bool
 ) -> None:
-    with store.write() as _:  # holds the write lock: nothing can be stored meanwhile
-        body = {"model": "production", "messages": ASK, "stream": True, "max_tokens": 4}
-        with pytest.raises(httpx.ReadTimeout):
-            http.post(CHAT, json=body, timeout=2)
-    end = time.monotonic() + 30
-    while not store.exchanges.recent(PROJECT, 1) and time.monotonic() < end:
+    body = {"model": "production", "messages": ASK, "max_tokens": 4}
+    http.post(CHAT, json=body)
+    engine = service._lanes.all()[0].loaded.result().engine
+    step = engine.step
+
+    def slowly() -> list:
         time.sleep(0.05)
-    assert len(store.exchanges.recent(PROJECT, 5)) == 1
+        return step()
+
+    engine.step = slowly  # type: ignore[method-assign]
+    body = {**body, "max_tokens": 96, "stream": streamed, "seed": 1}
+    if streamed:
+        with http.stream("POST", CHAT, json=body) as response:
+            next(response.iter_lines())
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            http.post(CHAT, json=body, timeout=0.5)
+    end = time.monotonic() + 30
+    while len(found := store.exchanges.recent(PROJECT, 3, "serve")) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert found[0].delivery == "rejected"
+    assert len(found[0].answer_ids) < 90
 
 
 def test_stop_strings_end_an_answer_without_showing_them(client: openai.OpenAI, store: Store) -> None:
@@ -138,7 +179,13 @@ def test_stop_strings_end_an_answer_without_showing_them(client: openai.OpenAI, 
 
 
 def test_models_are_the_alias_and_every_version(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["production", "support@0", "support@1", "support@2"]
+    assert [model.id for model in client.models.list()] == [
+        "production",
+        "support@0",
+        "support@1",
+        "support@2",
+        "support@3",
+    ]
     assert client.models.retrieve("support@2").owned_by == "burnish"
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("gpt-4o")

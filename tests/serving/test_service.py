@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
-from serving.world import PROJECT, RECIPE, service_of
 
 from burnish.errors import ModelError, ServingError
 from burnish.monitoring import summary
@@ -19,6 +20,7 @@ from burnish.serving.loading import loader
 from burnish.serving.service import Answer, AnswerService
 from burnish.serving.ticket import Ask, Kept, Said
 from burnish.store import Store, open_store
+from serving.world import PROJECT, RECIPE, service_of
 
 ASK = Ask((Message("user", "Where is my parcel?"),), max_tokens=12)
 LONG = Ask((Message("user", "Where is my parcel?"),), max_tokens=400)
@@ -55,6 +57,21 @@ def test_versions_answer_differently_and_each_the_same_in_any_company(service: A
     apart = asyncio.run(alone())
     assert len(set(apart)) == 3
     assert asyncio.run(together()) == apart * 4
+
+
+def test_ids_and_logprobs_are_kept_as_they_were_sampled(service: AnswerService, store: Store) -> None:
+    from burnish.sampling import Params
+
+    kept = asyncio.run(ask(service, "support@1")).exchange
+    loaded = loader(store)(store.record("support@1"))
+    prompt = loaded.renderer.prompt(ASK.messages)
+    params = Params(temperature=0.0, max_new_tokens=12, stop_ids=loaded.renderer.stop_ids)
+    [[alone]] = loaded.engine.sample([prompt], 1, params)
+    stored = store.exchanges.get(kept.id)
+    assert stored.prompt_ids == tuple(prompt)
+    assert stored.answer_ids == alone.ids
+    assert stored.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+    assert loaded.renderer.answer(stored.answer)[:-1] != list(stored.answer_ids)  # text would give other ids
 
 
 def test_a_client_that_leaves_frees_its_place_and_what_was_said_is_not_released(
@@ -228,6 +245,26 @@ def test_draining_finishes_what_it_can_and_breaks_off_the_rest(store: Store) -> 
         asyncio.run(play())
         service._thread.join(5)
         assert not service._thread.is_alive()
+
+
+def test_importing_serving_and_the_app_imports_no_torch() -> None:
+    code = (
+        "import sys, burnish.serving.loading, burnish.serving.openai, burnish.serving.server, burnish.monitoring\n"
+        "import burnish.web.app\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_torch_the_server_says_what_is_missing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "burnish.models.artifacts", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with (
+        service_of(store) as service,
+        pytest.raises(ServingError, match="support@0 cannot be loaded: answers need torch"),
+    ):
+        asyncio.run(ask(service))
 
 
 def test_a_project_without_a_version_says_so(tmp_path, store: Store) -> None:

@@ -60,7 +60,7 @@ def test_a_stop_string_is_never_shown_not_even_its_beginning(renderer: Renderer)
 
 
 def test_what_only_began_like_a_stop_string_is_shown_after_all(renderer: Renderer) -> None:
-    ticket, pieces, ended = say(renderer, "the ENxD of EN", "END")
+    _, pieces, ended = say(renderer, "the ENxD of EN", "END")
     assert ("".join(pieces), ended) == ("the ENxD of EN", False)
     assert not any(piece.startswith("E") and len(piece) == 1 for piece in pieces)
 

@@ -189,7 +189,7 @@ def test_logs_caches_copies_and_working_files(store: Store) -> None:
     assert result.lines == 7
     for folder in folders.values():
         lines = RunLog.read(folder)
-        assert [line["reward"] for line in lines if isinstance(line, dict)] == [0.25, 0.5, 0.75]
+        assert [line["reward"] for line in lines] == [0.25, 0.5, 0.75]
         assert lines[0]["samples"] == [{"prompt": "[erased]", "answer": "Fine."}, {"prompt": "Hello"}]
         assert lines[2]["sample"] == "Where is my parcel?"
     assert (folders["clean"] / "checkpoint" / "state.json").exists()
@@ -226,12 +226,12 @@ def test_a_system_prompt_is_nobody_s(store: Store) -> None:
 
 def test_versions_that_learned_from_their_votes_are_listed(store: Store) -> None:
     base = version(store, stage="base")
-    early = store.once(work("snapshot", "snapshot", (base,), settings={"until": 0}), lambda: {"until": 0})
+    early = store.once(work("snapshot", "snapshot", (base,), settings={"up_to": 0}), lambda: {"up_to": 0})
     before = version(store, (base, early), stage="rl")
     with store.write() as conn:
         store.exchanges.add(conn, exchange("e1", base, subject=who(5)))
     vote(store, "k", store.exchanges.get("e1"), rater(store, "ben"))
-    late = store.once(work("snapshot", "snapshot", (base,), settings={"until": 1}), lambda: {"until": 1})
+    late = store.once(work("snapshot", "snapshot", (base,), settings={"up_to": 1}), lambda: {"up_to": 1})
     reward = store.once(work("reward", "reward", (before, late)), dict)
     after = version(store, (before, reward), stage="rl", seed=8)
     promote(store, after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,8 +49,10 @@ def trees() -> list[Tree]:
 class Fixed:
     """The same window at every step."""
 
+    state: dict[str, Any]
+
     def __init__(self, trees: Sequence[Tree], stop_at: int | None = None) -> None:
-        self.trees, self.stop_at = trees, stop_at
+        self.trees, self.stop_at, self.state = trees, stop_at, {}
 
     def window(self, step: int) -> Sequence[Tree]:
         if step == self.stop_at:

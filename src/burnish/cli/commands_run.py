@@ -44,24 +44,24 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", help="Take the default answer to every question.")] = False,
 ) -> None:
     """Write a recipe and a client for your rows."""
+    from burnish.recipes import examples
     from burnish.recipes import init as setup
 
-    if (data is None) == (example is None):
+    if data is not None and example is None:
+        inspection = setup.inspect(data)
+        print("\n".join(inspection.lines()))
+        answers = {
+            question.key: question.default if yes else typer.prompt(question.text, default=question.default)
+            for question in setup.questions(inspection)
+        }
+        written = setup.write_recipe(inspection, answers, folder)
+        print(f"wrote {written} and {setup.write_client(folder)}")
+    elif example is not None and data is None:
+        written = examples.copy_example(example, folder)
+        print(f"wrote {written} and its data")
+    else:
         raise DataError("init needs your rows or an example", mend="burnish init --data rows.csv, or --example support")
-    if example is not None:
-        for line in setup.copy_example(example, folder):
-            print(line)
-        return
-    assert data is not None
-    inspection = setup.inspect(data)
-    for line in inspection.lines():
-        print(line)
-    answers = {}
-    for question in setup.questions(inspection):
-        default = question.default
-        answers[question.key] = default if yes else typer.prompt(question.text, default=default)
-    for line in setup.write(inspection, answers, folder):
-        print(line)
+    print(f"next: burnish check {written}, then burnish run {written}")
 
 
 @app.command()

@@ -20,7 +20,20 @@ def serve(
     ] = 8321,
 ) -> None:
     """Serve the version in production: the API, and the pages to chat, compare and watch."""
-    from burnish.pipeline import Project
-    from burnish.pipeline.hosting import host
+    from importlib.util import find_spec
 
-    host(Project(recipe_path(recipe), store, progress()), port)
+    from burnish.pipeline import Project
+    from burnish.serving.loading import loader
+    from burnish.serving.server import serve as serve_app
+    from burnish.serving.service import AnswerService
+    from burnish.web.app import create_app
+    from burnish.web.context import Context
+    from burnish.web.security import access_token
+
+    project = Project(recipe_path(recipe), store, progress())
+    if find_spec("torch") is not None:  # without the training extra the pages still open
+        project.base()
+    name, token = project.recipe.name, access_token(project.store.path)
+    service = AnswerService(project.store, name, project.recipe, loader(project.store, project.cache))
+    app = create_app(Context(project.store, name, project.recipe, service, token))
+    serve_app(app, service, token=token, port=port)

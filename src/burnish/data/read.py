@@ -95,10 +95,11 @@ def require_good(reading: Reading) -> None:
     """
     if reading.dropped:
         total = len(reading.rows) + len(reading.dropped)
+        init = f", or let `burnish init --data {reading.path.name}` set them aside" if reading.rows[0].answer else ""
         raise DataError(
             f"{len(reading.dropped)} of {total} rows cannot be used\n{_listed(reading.dropped)}",
             where=str(reading.path),
-            mend=f"mend them, or let `burnish init --data {reading.path.name}` set them aside",
+            mend=f"mend or remove them{init}",
         )
 
 
@@ -266,6 +267,8 @@ def _items(form: str, items: list[tuple[int, Json]]) -> tuple[str, tuple[str, ..
 
 
 def _csv(text: str, path: Path) -> tuple[str, tuple[str, ...], list[Raw]]:
+    if not text.strip():
+        return "CSV", (), []
     delimiter = csvfile.choose_delimiter(text, recognised, str(path))
     lines = csvfile.records(text, delimiter)
     header = [name.strip() for name in next(lines).fields or []]

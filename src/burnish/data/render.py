@@ -56,7 +56,10 @@ class Renderer:
         self._tokenizer_digest = hashlib.sha256(data).hexdigest()
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._controls = frozenset(i for i, t in self._tokenizer.get_added_tokens_decoder().items() if _is_control(t))
+        controls = {i: t for i, t in self._tokenizer.get_added_tokens_decoder().items() if _is_control(t)}
+        self._controls = frozenset(controls)
+        self._openings = frozenset(t.content[0] for t in controls.values())
+        self._literal = not any(t.normalized for t in controls.values())  # else other characters may become them
         self._compiled = self._compile()
         self.stop_ids = tuple(stop_ids) if stop_ids is not None else self._find_stop_ids()
 
@@ -137,7 +140,8 @@ class Renderer:
         theirs, ours = self._ids(self._render(whole, answer_follows=False)), self.prompt(messages, documents)
         if theirs[: len(ours)] != ours:
             return "the template renders the prompt otherwise when the answer stands after it"
-        if theirs[len(ours) : len(ours) + len(self.answer(answer))] != self.answer(answer):
+        said = self.answer(answer)
+        if theirs[len(ours) : len(ours) + len(said)] != said:
             return "the template renders the answer or its end otherwise"
         return None
 
@@ -177,8 +181,11 @@ class Renderer:
 
     def _inert(self, text: str) -> str:
         """The text with a cut inside everything in it that the tokenizer takes for a control token."""
+        text = text.replace(CUT, "\ufffd")
+        if self._literal and self._openings.isdisjoint(text):
+            return text
         done: list[str] = []
-        todo = [text.replace(CUT, "\ufffd")]
+        todo = [text]
         while todo:
             piece = todo.pop()
             at = self._first_control(piece)

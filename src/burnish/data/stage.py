@@ -155,11 +155,8 @@ def _cut(recipe: Recipe, kept: Mapping[Split, list[Row]]) -> tuple[Splits, list[
     apart, lost = keep_apart({**first, **given}, movable)
     if all(2 * len(apart[name]) >= len(first[name]) for name in movable):
         moved = len(apart["train"]) - len(first["train"])
-        return (
-            apart,
-            lost,
-            [f"held-out rows that joined the training rows, which they nearly repeat: {moved}"] if moved else [],
-        )
+        note = f"held-out rows that joined the training rows, which they nearly repeat: {moved}"
+        return apart, lost, [note] if moved else []
     alike = split_by_likeness(kept["train"], shares["dev"], shares["test"])
     apart, lost = keep_apart({**alike, **given}, movable)
     return apart, lost, ["most prompts nearly repeat another: like ones were held out together"]
@@ -170,5 +167,5 @@ def _notes(readings: Mapping[Split, Reading], splits: Splits) -> list[tuple[Spli
     notes += [("train", note) for note in oddities(splits["train"])]
     for name in ("dev", "test"):
         if not splits[name]:
-            notes.append((name, f"no row is held out: name data.{name}, or raise data.{name}_share"))
+            notes.append((name, f"no row is held out: add rows unlike the others, or name them in data.{name}"))
     return notes

@@ -2,12 +2,13 @@
 
 from burnish.evaluation.gates import ALPHA, LEAST_CLUSTERS, check_rules, decide, recheck
 from burnish.evaluation.preference import judge_campaign, judged
-from burnish.evaluation.report import dominant_part, lines, table
+from burnish.evaluation.report import SIMULATED, dominant_part, lines, table, verdict_lines
 from burnish.evaluation.stage import evaluate
 
 __all__ = [
     "ALPHA",
     "LEAST_CLUSTERS",
+    "SIMULATED",
     "check_rules",
     "decide",
     "dominant_part",
@@ -17,4 +18,5 @@ __all__ = [
     "lines",
     "recheck",
     "table",
+    "verdict_lines",
 ]

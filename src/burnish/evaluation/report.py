@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from burnish.errors import EvaluationError
+from burnish.evaluation.gates import ALPHA
 from burnish.evaluation.metrics import SCORE, UTILITY, number, shown
 from burnish.records import Figure, Json, Record
 
 ORDER = ("base", "prompt_only", "production", "start", "sft", "rl")
+SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
 FIRST = (UTILITY, "win_rate", "loss", "kl", "length", "cut", "distinct_2", "repeats", "changed")
 SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
 
@@ -76,8 +78,8 @@ def verdict_lines(verdict: Record | None) -> list[str]:
     said += [f"  {rule['why']}" for rule in body["rules"]]
     asked = len(body["decided_before"]) + 1
     said.append(
-        f"  decision {asked} on these {body['held_out']['split']} prompts: alpha {body['alpha']:.4f} for this one, "
-        f"{body['alpha_spent']:.4f} of 0.05 spent"
+        f"  decision {asked} on these {body['held_out']['split']} prompts: one-sided at {1 - body['alpha']:.1%}, "
+        f"{body['alpha_spent']:.3f} of alpha {ALPHA} spent"
     )
     return said
 

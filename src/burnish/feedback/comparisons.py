@@ -66,6 +66,7 @@ def add_comparisons(
         raise FeedbackError(f"{votes_wanted} votes cannot be wanted of a comparison", mend="ask for one")
     found = store.exchanges.many(id for pair in pairs for id in pair)
     prompt_keys: dict[Any, str] = {}
+    time = now()  # one for all: the queue's order, time and then id, is the same in every run
     rows: dict[str, dict[str, Any]] = {}
     for number, (a, b) in enumerate(pairs, 1):
         first = _require_pair(found, project, a, b, number)
@@ -81,7 +82,7 @@ def add_comparisons(
             "campaign": campaign,
             "votes_wanted": votes_wanted,
             "prompt_key": prompt_key,
-            "created_at": now(),
+            "created_at": time,
         }
     with store.write() as conn:
         mine = select(tables.comparisons.c.id).where(

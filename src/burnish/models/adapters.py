@@ -66,10 +66,11 @@ class LoraLinear(nn.Module):
     @torch.no_grad()
     def plain(self, merge: bool) -> nn.Linear:
         """The linear layer without the adapter, or with it folded in."""
-        weight = self.weight + self.scale * (self.lora_B @ self.lora_A) if merge else self.weight
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=self.bias is not None, device="meta")
-        linear.weight = nn.Parameter(weight, requires_grad=False)
-        linear.bias = self.bias
+        linear = nn.Linear(self.weight.shape[1], self.weight.shape[0], self.bias is not None, device="meta")
+        linear.weight, linear.bias = self.weight, self.bias
+        if merge:
+            folded = self.weight + self.scale * (self.lora_B @ self.lora_A)
+            linear.weight = nn.Parameter(folded, requires_grad=False)
         return linear
 
 

@@ -126,6 +126,20 @@ def base_version(
     return store.once(work, make, progress=progress)
 
 
+def adopt_version(store: Store, project: str, own: Record, renderer: Renderer, cache: Path) -> Record:
+    """A version of another project of the store as version 0 of this one, with this one's renderer.
+
+    Raises:
+        ModelError: Its base is not here, or it does not load as it was saved.
+    """
+    work = Work("version", "base", VERSION, {"renderer": renderer.fingerprint}, (own,), 0, project)
+
+    def make() -> Mapping[str, Json]:
+        return save_version(store, load_version(store, own, cache).model, renderer, stage="base", settings={})
+
+    return store.once(work, make)
+
+
 def import_adapter(store: Store, project: str, folder: Path, base: Base, renderer: Renderer, parent: Record) -> Record:
     """An adapter that another tool made for ``base``, as a version.
 

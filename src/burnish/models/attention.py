@@ -51,23 +51,22 @@ def flat_attention(
     if spans is None or attention_mask is not None or dropout:
         raise ModelError("flat attention was called without spans, or with a mask or dropout")
     repeats = query_1HTD.shape[1] // key_1HTD.shape[1]
-    key, value = (tensor.repeat_interleave(repeats, 1) for tensor in (key_1HTD, value_1HTD))
+    lengths = [span.stop - span.start for span in spans]
+    places = {(span.start, span.stop): place for place, span in enumerate(spans)}
+    # Split, not sliced: the gradient of a slice is as long as the whole stream, once for every span.
+    queries = query_1HTD.split(lengths, 2)
+    keys = key_1HTD.repeat_interleave(repeats, 1).split(lengths, 2)
+    values = value_1HTD.repeat_interleave(repeats, 1).split(lengths, 2)
     parts = []
-    for span in spans:
-        own = slice(span.start, span.stop)
-        query = query_1HTD[:, :, own]
-        if span.parent is None:
-            part = F.scaled_dot_product_attention(
-                query, key[:, :, own], value[:, :, own], is_causal=True, scale=scaling
-            )
-        else:
-            above, length = slice(*span.parent), span.stop - span.start
-            depth = span.parent[1] - span.parent[0]
-            keys = torch.cat([key[:, :, above], key[:, :, own]], 2)
-            values = torch.cat([value[:, :, above], value[:, :, own]], 2)
+    for span, length, query, key, value in zip(spans, lengths, queries, keys, values, strict=True):
+        mask = None
+        if span.parent is not None:
+            above, depth = places[span.parent], span.parent[1] - span.parent[0]
+            key, value = torch.cat([keys[above], key], 2), torch.cat([values[above], value], 2)
             mask = torch.ones(length, depth + length, dtype=torch.bool, device=query.device).tril(depth)
-            part = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
-        parts.append(part)
+        parts.append(
+            F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling)
+        )
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
 
 

@@ -7,6 +7,7 @@ import importlib.util
 from burnish.data import gather, read_files, report
 from burnish.evaluation import check_rules
 from burnish.pipeline.project import Project
+from burnish.records import Split
 from burnish.training.settings import SMALLEST_UPDATES, sft_settings
 
 SMALLEST_GATE = 50  # clusters below which no gate can pass
@@ -32,7 +33,8 @@ def preflight(project: Project) -> list[str]:
     rows = len(examples.splits["train"])
     for name, choice in sft_settings(recipe, rows).items():
         lines.append(f"sft.{name} = {choice.value} ({choice.why})")
-    for split in ("dev", "test") if recipe.rl else ("test",):
+    gated: tuple[Split, ...] = ("dev", "test") if recipe.rl else ("test",)
+    for split in gated:
         held_out = min(recipe.evaluate.items, len(examples.splits[split]))
         if held_out < SMALLEST_GATE:
             lines.append(

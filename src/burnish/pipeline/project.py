@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from burnish.recipes.support.raters import Rater
 
 STORE = ".burnish"
+OWN_VERSION = re.compile(r"[a-z0-9][a-z0-9_-]*@\d+")
 
 
 def cache_folder() -> Path:
@@ -144,12 +146,18 @@ class Project:
         cast = votes(self.store, self.recipe.name, sources=self.recipe.feedback.sources, purpose="train")
         return sum(vote.sequence > after for vote in cast)
 
+    @property
+    def own_base(self) -> Record | None:
+        """The version that the recipe names as its base ("support@6"), where it names one of this store."""
+        return self.store.record(self.recipe.base) if OWN_VERSION.fullmatch(self.recipe.base) else None
+
     @cached_property
     def resolved_base(self) -> Base:
         """The base model on this machine; a package's weights are converted once."""
         from burnish.models.base import resolve_base
 
-        return resolve_base(self.recipe.base, self.cache, self.progress, relative_to=self.folder)
+        name = self.own_base.body["base"]["name"] if self.own_base else self.recipe.base
+        return resolve_base(name, self.cache, self.progress, relative_to=self.folder)
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -159,10 +167,15 @@ class Project:
         return Renderer.from_folder(self.resolved_base.folder, self.recipe.data.system)
 
     def base(self) -> Record:
-        """The base as version 0 of the project."""
-        from burnish.models.artifacts import base_version
+        """What training starts from: the base as version 0 of the project, or the own version that the recipe names."""
+        from burnish.models.artifacts import adopt_version, base_version
 
-        return base_version(self.store, self.recipe.name, self.resolved_base, self.renderer, self.progress)
+        own = self.own_base
+        if own is None:
+            return base_version(self.store, self.recipe.name, self.resolved_base, self.renderer, self.progress)
+        if own.project == self.recipe.name:
+            return own
+        return adopt_version(self.store, self.recipe.name, own, self.renderer, self.cache)
 
     def import_adapter(self, folder: Path, base: str | None) -> Record:
         """An adapter made by another tool, as a version.

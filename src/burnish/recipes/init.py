@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -115,12 +116,14 @@ def write_recipe(inspection: Inspection, answers: Mapping[str, str], folder: Pat
         folder: Where the recipe goes; the data stay where they are.
 
     Raises:
-        ConfigError: There is a recipe already, or an answer does not fit.
+        ConfigError: There is a recipe already (the clean copy is written all the same), or an answer does not fit.
         DataError: The clean copy cannot be written, or another file has its name.
     """
     path = folder / RECIPE
     if path.exists():
-        raise ConfigError("there is a recipe already", where=str(path), mend="burnish run uses it; move it away first")
+        train = _relative(write_clean(inspection), folder)
+        mend = f"write train = {_toml(train)} under its [data], or move it away"
+        raise ConfigError("there is a recipe already", where=str(path), mend=mend)
     chosen = {question.key: answers.get(question.key, question.default).strip() for question in questions(inspection)}
     for question in questions(inspection):
         if question.choices and chosen[question.key] not in question.choices:
@@ -264,5 +267,6 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error

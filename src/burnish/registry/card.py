@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from burnish.evaluation.report import lines
+from burnish.evaluation.report import SIMULATED, lines
 from burnish.records import Json, Record
 from burnish.store import Store
 
@@ -24,13 +24,17 @@ def card(store: Store, record: Record) -> str:
     said += _feedback([r for r in family.ancestors if r.kind == "snapshot"])
     said += _section("Settings", _settings(record.body["settings"]))
     said += _section("Figures of the stage", [f"- {name}: {value}" for name, value in record.body["figures"].items()])
+    said += ["", "## Verdict", ""]
     verdicts = [r for r in family.descendants if r.kind == "verdict" and r.body["candidate"] == record.id]
     if not verdicts:
-        return "\n".join([*said, "", "## Verdict", "", "None yet.", ""])
+        return "\n".join([*said, "None yet.", ""])
     verdict = verdicts[-1]
     linked = {r.id: r for r in store.parents(verdict.id)}
     judged = linked.get(verdict.body["judgement"])
-    return "\n".join([*said, "", "## Verdict", "", *lines(linked[verdict.body["evaluation"]], verdict, judged), ""])
+    said += lines(linked[verdict.body["evaluation"]], verdict, judged)
+    if judged is not None and "simulated" in judged.body["votes"]:
+        said += ["", SIMULATED]
+    return "\n".join([*said, ""])
 
 
 def _section(title: str, found: list[str]) -> list[str]:

@@ -37,11 +37,12 @@ class Segment:
 class SlotCache:
     """Keys and values of every layer, [slots, key heads, length, head size], grown to what is asked for.
 
-    The layers' shapes are learned from their first write.
+    The layers' shapes are learned from their first write. Slots double, up to ``most``, so that requests that come
+    one by one do not copy the cache each time.
     """
 
-    def __init__(self) -> None:
-        self.slots, self.length = 0, 0
+    def __init__(self, most: int) -> None:
+        self.most, self.slots, self.length = most, 0, 0
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def reserve(self, slots: int, length: int) -> None:
@@ -49,6 +50,8 @@ class SlotCache:
         length = -(-length // LENGTH_BLOCK) * LENGTH_BLOCK
         if slots <= self.slots and length <= self.length:
             return
+        if slots > self.slots:
+            slots = min(self.most, max(slots, 2 * self.slots))
         old_slots, old_length = self.slots, self.length
         self.slots, self.length = max(slots, self.slots), max(length, self.length)
         for layer, pair in self._layers.items():

@@ -24,34 +24,36 @@ def draw(
         uniform_N: float64 in [0, 1), ignored by greedy rows.
 
     Returns:
-        ids_N, logp_N (float64: log-softmax(logits / temperature) of the id before truncation, temperature 1 for greedy
-        rows) and finite_N: False where the logits are NaN or +inf or all -inf; such a row's id means nothing.
+        ids_N, logp_N (log-softmax(logits / temperature) of the id before truncation, temperature 1 for greedy rows) and finite_N: False where the logits are NaN or +inf or all -inf; such a row's id means nothing.
     """
     greedy_N = temperature_N == 0
     scaled_NV = logits_NV.float()
     if not bool(((temperature_N == 1) | greedy_N).all()):
         scaled_NV = scaled_NV / torch.where(greedy_N, 1.0, temperature_N).float()[:, None]
-    top_N, ids_N = scaled_NV.max(dim=-1)
-    weights_NV = torch.sub(scaled_NV, top_N[:, None]).exp_()
-    weights_NBI = F.pad(weights_NV, (0, -weights_NV.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
-    blocks_NB = weights_NBI.sum(dim=-1).double()
-    total_N = blocks_NB.sum(dim=-1)
-    finite_N = torch.isfinite(top_N) & torch.isfinite(total_N)
+    probs_NV = scaled_NV.softmax(dim=-1)
+    blocks_NB, probs_NBI = _blocks(probs_NV)
+    finite_N = torch.isfinite(blocks_NB.sum(dim=-1))
 
-    drawn_N = _invert(weights_NBI, blocks_NB, uniform_N)
-    for row in torch.nonzero((top_p_N < 1) & ~greedy_N).flatten().tolist():
-        drawn_N[row] = _nucleus(weights_NV[row], float(total_N[row] * top_p_N[row]), float(uniform_N[row]))
-    ids_N = torch.where(greedy_N, ids_N, drawn_N)
-    chosen_N = scaled_NV.gather(1, ids_N[:, None])[:, 0]
-    return ids_N, (chosen_N - top_N).double() - total_N.log(), finite_N
+    ids_N = _invert(probs_NBI, blocks_NB, uniform_N)
+    for row in torch.nonzero((top_p_N < 1) & finite_N).flatten().tolist():
+        ids_N[row] = _nucleus(probs_NV[row], float(top_p_N[row]), float(uniform_N[row]))
+    if bool(greedy_N.any()):
+        ids_N[greedy_N] = scaled_NV[greedy_N].argmax(dim=-1)
+    return ids_N, probs_NV.gather(1, ids_N[:, None])[:, 0].log(), finite_N
 
 
-def _invert(weights_NBI: Tensor, blocks_NB: Tensor, uniform_N: Tensor) -> Tensor:
+def _blocks(probs_NV: Tensor) -> tuple[Tensor, Tensor]:
+    over = probs_NV.shape[1] % BLOCK
+    probs_NBI = (F.pad(probs_NV, (0, BLOCK - over)) if over else probs_NV).unflatten(1, (-1, BLOCK))
+    return probs_NBI.sum(dim=-1).double(), probs_NBI
+
+
+def _invert(probs_NBI: Tensor, blocks_NB: Tensor, uniform_N: Tensor) -> Tensor:
     """The block that holds the uniform's share of the mass, then the id inside it: V sums, but only B + I to scan."""
-    block_N, before_N = _search(blocks_NB, uniform_N * blocks_NB.sum(dim=-1))
-    inside_NI = weights_NBI[torch.arange(len(block_N), device=block_N.device), block_N].double()
-    within_N = uniform_N * blocks_NB.sum(dim=-1) - before_N
-    return block_N * BLOCK + _search(inside_NI, within_N)[0]
+    target_N = uniform_N * blocks_NB.sum(dim=-1)
+    block_N, before_N = _search(blocks_NB, target_N)
+    inside_NI = probs_NBI[torch.arange(len(block_N), device=block_N.device), block_N].double()
+    return block_N * BLOCK + _search(inside_NI, target_N - before_N)[0]
 
 
 def _search(mass_NK: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,15 +66,14 @@ def _search(mass_NK: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
     return found_N1[:, 0], (sums_NK - mass_NK).gather(1, found_N1)[:, 0]
 
 
-def _nucleus(weights_V: Tensor, mass: float, uniform: float) -> Tensor:
-    """One id from the smallest set of most likely ids whose weight reaches ``mass`` (Holtzman et al. 2020)."""
-    count = min(BLOCK, len(weights_V))
-    ordered_K, ids_K = weights_V.topk(count)
-    while float(ordered_K.double().sum()) < mass and count < len(weights_V):
-        count = min(count * 8, len(weights_V))
-        ordered_K, ids_K = weights_V.topk(count)
+def _nucleus(probs_V: Tensor, mass: float, uniform: float) -> Tensor:
+    """One id from the smallest set of most likely ids whose probability reaches ``mass`` (Holtzman et al. 2020)."""
+    count = min(BLOCK, len(probs_V))
+    ordered_K, ids_K = probs_V.topk(count)
+    while float(ordered_K.double().sum()) < mass and count < len(probs_V):
+        count = min(count * 8, len(probs_V))
+        ordered_K, ids_K = probs_V.topk(count)
     sums_K = ordered_K.double().cumsum(dim=0)
-    kept = min(int(torch.searchsorted(sums_K, mass)), count - 1) + 1
-    ordered_1K = ordered_K[:kept].double()[None]
-    target_1 = torch.tensor([uniform], dtype=torch.float64, device=weights_V.device) * ordered_1K.sum()
-    return ids_K[_search(ordered_1K, target_1)[0]][0]
+    kept = min(int(torch.searchsorted(sums_K, mass)) + 1, count)
+    target_1 = uniform * sums_K[kept - 1 : kept]
+    return ids_K[_search(ordered_K[None, :kept].double(), target_1)[0]][0]

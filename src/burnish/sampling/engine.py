@@ -93,7 +93,7 @@ class Engine:
         self._module.set_attn_implementation(ATTENTION)
         if pack:
             pack_weights(self._module)
-        self._cache = SlotCache()
+        self._cache = SlotCache(slots)
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []  # by slot
         self._left: dict[int, list[int]] = {}  # free slot -> ids whose keys it still holds
@@ -252,11 +252,14 @@ class Engine:
     def _admit(self, plan: Plan, feeds: list[_Feed]) -> list[_Feed]:
         """Waiting requests take free slots, first come first served, while the step's budget lasts."""
         budget = self.prefill - sum(len(feed.ids) for feed in feeds if len(feed.ids) > 1)
+        coming_in = list(itertools.islice(self._waiting, self.slots - len(self._running)))
+        if coming_in:
+            longest = max(len(running.ids) + running.limit for running in coming_in)
+            self._cache.reserve(len(self._running) + len(coming_in), longest)
         admitted: list[_Feed] = []
         coming = {feed.slot: feed.running.cached + len(feed.ids) for feed in feeds}
         while self._waiting and len(self._running) < self.slots and budget > 0:
             running, slot = self._waiting.popleft(), len(self._running)
-            self._cache.reserve(slot + 1, len(running.ids) + running.limit)
             source, shared = self._longest_prefix(running.ids, coming)
             if source < slot and shared > self._running[source].cached:
                 plan.copies.append((source, slot, shared))  # arrives with this step's forward

@@ -53,7 +53,7 @@ class UndoBody(_Strict):
 class PromoteBody(_Strict):
     """POST /v1/versions/NAME/promote and /v1/rollback: who asks for it."""
 
-    by: str = "http"
+    by: str = Field("http", pattern=r"\S", max_length=80)
 
 
 def router(service: AnswerService) -> APIRouter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from burnish.errors import BurnishError, FeedbackError, Refused, ServingError
+from burnish.errors import BurnishError, FeedbackError, ModelError, Refused, ServingError, StoreError
 from burnish.records import Json
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
@@ -22,12 +22,12 @@ class Problem(Exception):
 
 
 def problem_of(error: BurnishError) -> Problem:
-    """The problem that an error of ours is to a client: 409 for a gate's no, 503 where the server lacks something
-    (no version, too many waiting), 400 for all that the caller can mend."""
+    """The problem that an error of ours is to a client: 409 for a gate's no, 503 where the server cannot
+    (no version, too many waiting, a full disk), 400 for all that the caller can mend."""
     status, code = 400, "invalid_value"
     if isinstance(error, Refused):
         status, code = 409, "refused"
-    elif isinstance(error, ServingError):
+    elif isinstance(error, ServingError | StoreError | ModelError):
         status, code = 503, "not_ready"
     elif isinstance(error, FeedbackError):
         code = "invalid_feedback"

@@ -43,9 +43,7 @@ class Blobs:
         for name in files:
             pure = PurePosixPath(name)
             if not pure.parts or pure.is_absolute() or ".." in pure.parts or str(pure) != name or "\\" in name:
-                raise StoreError(
-                    f"{name!r} is no relative file name", mend="use names such as adapter/config.json"
-                )
+                raise StoreError(f"{name!r} is no relative file name", mend="use names such as adapter/config.json")
         kept = {name: self.put(f) if isinstance(f, bytes) else self.put_file(f) for name, f in files.items()}
         return self.put(canonical({"files": kept}).encode())
 
@@ -81,13 +79,9 @@ class Blobs:
     def _checked(self, digest: str) -> Path:
         path = self.path(digest)
         if not path.is_file():
-            raise StoreError(
-                f"blob {digest[:12]} is not in the store", where=str(path), mend="burnish verify"
-            )
+            raise StoreError(f"blob {digest[:12]} is not in the store", where=str(path), mend="burnish verify")
         if file_digest(path) != digest:
-            raise StoreError(
-                f"blob {digest[:12]} was changed on the disk", where=str(path), mend="burnish verify"
-            )
+            raise StoreError(f"blob {digest[:12]} was changed on the disk", where=str(path), mend="burnish verify")
         return path
 
     def _keep(self, chunks: Iterator[bytes]) -> str:

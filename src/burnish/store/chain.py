@@ -30,26 +30,13 @@ def append(conn: Connection, table: Table, values: Mapping[str, Any]) -> int:
     row["created_at"] = row["created_at"] or now()
     for column in table.columns:
         if isinstance(column.type, Float) and row[column.name] is not None:
-            row[column.name] = float(
-                row[column.name]
-            )  # as the database gives it back, so that the digest holds
+            row[column.name] = float(row[column.name])  # as the database gives it back, so that the digest holds
             if not math.isfinite(row[column.name]):
-                raise StoreError(
-                    f"{table.name}.{column.name} is {row[column.name]}", mend="give a finite number"
-                )
-    last = (
-        select(table.c.digest)
-        .where(table.c.project == row["project"])
-        .order_by(table.c.sequence.desc())
-        .limit(1)
-    )
+                raise StoreError(f"{table.name}.{column.name} is {row[column.name]}", mend="give a finite number")
+    last = select(table.c.digest).where(table.c.project == row["project"]).order_by(table.c.sequence.desc()).limit(1)
     row["previous"] = conn.scalar(last)
     row["sequence"] = (conn.scalar(select(func.max(table.c.sequence))) or 0) + 1
-    text = (
-        conn.scalar(select(texts.c.digest).where(texts.c.id == row["text_id"]))
-        if row.get("text_id")
-        else None
-    )
+    text = conn.scalar(select(texts.c.digest).where(texts.c.id == row["text_id"])) if row.get("text_id") else None
     row["digest"] = link(row, text)
     conn.execute(insert(table).values(row))
     return int(row["sequence"])

@@ -83,9 +83,8 @@ class Database:
             raw.execute("VACUUM")
             busy = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
-            raise StoreError(
-                "a long read keeps the write-ahead log", where=str(self.file), mend="try again later"
-            )
+            what = "a long read of another process keeps the write-ahead log, with what was erased in it"
+            raise StoreError(what, where=str(self.file), mend="run the same command again when it has ended")
 
     def close(self) -> None:
         """Close every connection."""
@@ -101,9 +100,7 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise disk_full(path) from error
         if error.errno in FORBIDDEN:
-            raise StoreError(
-                "no permission to write here", where=str(path), mend="see who owns the folder"
-            ) from error
+            raise StoreError("no permission to write here", where=str(path), mend="see who owns the folder") from error
         raise
     except IntegrityError:
         raise
@@ -112,9 +109,7 @@ def explained(path: Path) -> Iterator[None]:
         if "full" in said or "disk I/O" in said:
             raise disk_full(path) from error
         if "locked" in said or "readonly" in said or "unable to open" in said:
-            raise StoreError(
-                said, where=str(path), mend="see what else uses it, and who may write there"
-            ) from error
+            raise StoreError(said, where=str(path), mend="see what else uses it, and who may write there") from error
         if "malformed" in said or "not a database" in said:
             raise StoreError(said, where=str(path), mend="burnish verify says what is damaged") from error
         raise
@@ -135,9 +130,7 @@ def prepare(path: Path) -> None:
         StoreError: The schema is newer than this Burnish, or the file is no store. Nothing was touched.
     """
     if path.exists() and not path.is_dir():
-        raise StoreError(
-            "the store is a folder, and this is a file", where=str(path), mend="name another folder"
-        )
+        raise StoreError("the store is a folder, and this is a file", where=str(path), mend="name another folder")
     config = _config()
     script = ScriptDirectory.from_config(config)
     known = {revision.revision for revision in script.walk_revisions()}
@@ -187,22 +180,16 @@ def _current(path: Path, known: set[str]) -> str | None:
         tables = {row[0] for row in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "alembic_version" not in tables:
             if tables:
-                raise StoreError(
-                    "this database is not Burnish's", where=str(file), mend="name another folder"
-                )
+                raise StoreError("this database is not Burnish's", where=str(file), mend="name another folder")
             return None
         row = source.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"not a Burnish store: {error}", where=str(file), mend="name another folder"
-        ) from error
+        raise StoreError(f"not a Burnish store: {error}", where=str(file), mend="name another folder") from error
     finally:
         source.close()
     if row and row[0] not in known:
         mend = "update Burnish, or name another folder; nothing was changed"
-        raise StoreError(
-            f"the store was written by a newer Burnish (schema {row[0]})", where=str(path), mend=mend
-        )
+        raise StoreError(f"the store was written by a newer Burnish (schema {row[0]})", where=str(path), mend=mend)
     return row[0] if row else None
 
 
@@ -225,9 +212,7 @@ def _engine(file: Path) -> Engine:
         for name, wanted in PRAGMAS.items():
             raw.execute(f"PRAGMA {name} = {wanted}")
         if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            raise StoreError(
-                "this disk does not allow a write-ahead log", where=str(file), mend="use a local disk"
-            )
+            raise StoreError("this disk does not allow a write-ahead log", where=str(file), mend="use a local disk")
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:

@@ -34,12 +34,8 @@ class Datasets:
         project = conn.scalar(select(records.c.project).where(records.c.id == dataset))
         if project is None:
             raise StoreError(f"there is no dataset {dataset}", mend="add its rows with once(..., within=...)")
-        if conn.scalar(
-            select(exists().where(dataset_rows.c.dataset == dataset, dataset_rows.c.split == split))
-        ):
-            raise StoreError(
-                f"the split {split} of {dataset} is there", mend="changed rows are a new dataset"
-            )
+        if conn.scalar(select(exists().where(dataset_rows.c.dataset == dataset, dataset_rows.c.split == split))):
+            raise StoreError(f"the split {split} of {dataset} is there", mend="changed rows are a new dataset")
         new = [NewText(_payload(row), row.subject, row.case) for row in rows]
         kept = self._texts.add_many(conn, project, new)
         lines = []

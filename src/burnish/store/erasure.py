@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, update
 
 from burnish.records import Json
 from burnish.store.blobs import sync_folder
 from burnish.store.database import explained
-from burnish.store.hashing import now
+from burnish.store.hashing import now, parse
 from burnish.store.ledger import Ledger, load_records, reach
 from burnish.store.lock import run_lock
 from burnish.store.schema import (
@@ -107,27 +107,24 @@ def _theirs(conn: Connection, project: str, subject: str) -> _Theirs:
     own = (texts.c.project == project) & (texts.c.subject == subject)
     owned = select(texts.c.id).where(own)
     answered = select(exchanges.c.id).where(exchanges.c.text_id.in_(owned))
-    rated = select(raters.c.id).where(raters.c.project == project, raters.c.name == subject)
+    rated = select(raters.c.id).where(_named(project, subject))
     about = or_(votes.c.exchange.in_(answered), votes.c.other.in_(answered))
     said = select(votes.c.text_id).where(or_(about, votes.c.rater_id.in_(rated)))
     kept = list(conn.execute(select(texts).where(own | texts.c.id.in_(said), texts.c.erased_at.is_(None))))
     ids = [row.id for row in kept]
-    cast = list(conn.execute(select(votes.c.sequence, votes.c.created_at).where(about)))
+    cast = list(conn.execute(select(votes.c.sequence).where(about)))
     rows = list(conn.execute(select(dataset_rows.c.dataset).where(dataset_rows.c.text_id.in_(owned))))
     holders = {row.dataset for row in rows}
     if cast:
-        # a snapshot freezes every vote up to its moment
-        first = min(row.created_at for row in cast)
-        later = (
-            (records.c.kind == "snapshot") & (records.c.project == project) & (records.c.created_at >= first)
-        )
-        holders |= set(conn.scalars(select(records.c.id).where(later)))
+        first = min(row.sequence for row in cast)
+        frozen = select(records.c.id, records.c.body).where(records.c.project == project, records.c.kind == "snapshot")
+        holders |= {row.id for row in conn.execute(frozen) if parse(row.body).get("up_to", first) >= first}
     return _Theirs(
         texts=ids,
         rows=[row.dataset for row in rows],
         exchanges=list(conn.scalars(answered)),
         votes=[row.sequence for row in cast],
-        words={word for row in kept for word in _words(json.loads(row.payload))},
+        words={word for row in kept for word in _words(parse(row.payload))},
         made=holders | reach(conn, holders, upwards=False),
     )
 
@@ -142,9 +139,13 @@ def _bury(conn: Connection, project: str, subject: str, theirs: _Theirs) -> None
     for part in _parts(theirs.texts):
         gone = {**bare, "salt": None, "payload": None, "erased_at": now()}
         conn.execute(update(texts).where(texts.c.id.in_(part)).values(**gone))
-    named = (raters.c.project == project) & (raters.c.name == subject)
-    for id in list(conn.scalars(select(raters.c.id).where(named))):
+    for id in list(conn.scalars(select(raters.c.id).where(_named(project, subject)))):
         conn.execute(update(raters).where(raters.c.id == id).values(name=f"erased-{id}"))
+
+
+def _named(project: str, subject: str) -> ColumnElement[bool]:
+    """A person who votes under the subject's id; a simulated rater is nobody."""
+    return (raters.c.project == project) & (raters.c.name == subject) & (raters.c.source == "human")
 
 
 def _words(payload: Json) -> Iterator[str]:
@@ -173,10 +174,7 @@ def _quotes(path: Path, words: set[str]) -> bool:
     for word in words:
         if len(word) < TELLING:
             continue
-        if any(
-            form in text
-            for form in (word, json.dumps(word)[1:-1], json.dumps(word, ensure_ascii=False)[1:-1])
-        ):
+        if any(form in text for form in (word, json.dumps(word)[1:-1], json.dumps(word, ensure_ascii=False)[1:-1])):
             return True
     return False
 
@@ -201,7 +199,7 @@ def _redact(path: Path, words: set[str]) -> int:
     if changed:
         handle, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in fresh)
+            file.writelines(line + "\n" for line in fresh if line is not None)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)
@@ -209,11 +207,11 @@ def _redact(path: Path, words: set[str]) -> int:
     return changed
 
 
-def _redacted_line(line: str, words: set[str]) -> str:
+def _redacted_line(line: str, words: set[str]) -> str | None:
     try:
         value = json.loads(line)
     except ValueError:
-        return json.dumps(ERASED)  # half a line of a killed process: nobody can say what it holds
+        return None  # half a line of a killed process: nobody can say what it holds
     fresh = _redacted(value, words)
     return line if fresh == value else json.dumps(fresh)
 

@@ -66,9 +66,7 @@ def _plain(value: Json, at: str) -> Json:
     if isinstance(value, list | tuple):
         return [_plain(item, f"{at}[{index}]") for index, item in enumerate(value)]
     kind = type(value).__name__
-    raise StoreError(
-        f"a {kind} cannot be kept as JSON", where=at or None, mend="give numbers, text, lists, dicts"
-    )
+    raise StoreError(f"a {kind} cannot be kept as JSON", where=at or None, mend="give numbers, text, lists, dicts")
 
 
 def _refloat(item: dict[str, Json]) -> Json:

@@ -54,9 +54,7 @@ class Work:
         return f"{self.kind}-{self.key[:16]}"
 
 
-def work_key(
-    kind: str, stage: str, version: int, settings: Json, inputs: list[str], seed: int, project: str
-) -> str:
+def work_key(kind: str, stage: str, version: int, settings: Json, inputs: list[str], seed: int, project: str) -> str:
     """SHA-256 over what went into a record; ``inputs`` are the parents' digests in order."""
     return digest_of([kind, stage, version, settings, inputs, seed, project])
 
@@ -129,9 +127,7 @@ class Ledger(Database):
         """Why a stage that ran before has to run again, in one line; None where it never ran."""
         query = (
             select(records)
-            .where(
-                records.c.project == work.project, records.c.kind == work.kind, records.c.stage == work.stage
-            )
+            .where(records.c.project == work.project, records.c.kind == work.kind, records.c.stage == work.stage)
             .order_by(records.c.sequence.desc())
             .limit(1)
         )
@@ -140,9 +136,7 @@ class Ledger(Database):
             if last is None:
                 return None
             inputs = _parents(conn, [last["id"]]).get(last["id"], ())
-        reasons = list(
-            _changes(work.stage, work.stage, parse(last["settings"]), parse(canonical(work.settings)))
-        )
+        reasons = list(_changes(work.stage, work.stage, parse(last["settings"]), parse(canonical(work.settings))))
         if last["stage_version"] != work.version:
             reasons.append(f"the stage itself changed ({last['stage_version']} -> {work.version})")
         if inputs != tuple(parent.id for parent in work.parents):
@@ -170,9 +164,7 @@ class Ledger(Database):
                 found = _load(conn, records.c.id.startswith(id_or_name, autoescape=True))
             if len(found) == 1:
                 return found[0]
-            known = [
-                text for row in conn.execute(select(records.c.name, records.c.id)) for text in row if text
-            ]
+            known = [text for row in conn.execute(select(records.c.name, records.c.id)) for text in row if text]
         if found:
             several = ", ".join(record.id for record in found[:5])
             raise StoreError(f'"{id_or_name}" fits {len(found)} records', mend=f"say more: {several}")
@@ -225,9 +217,7 @@ class Ledger(Database):
     def next_name(self, conn: Connection, project: str) -> str:
         """The name of the project's next version: ``support@0``, ``support@1``, ... in order of creation."""
         query = select(records.c.name).where(records.c.project == project, records.c.kind == "version")
-        numbers = [
-            int(name.rpartition("@")[2]) for name in conn.scalars(query) if name and _numbered(name, project)
-        ]
+        numbers = [int(name.rpartition("@")[2]) for name in conn.scalars(query) if name and _numbered(name, project)]
         return f"{project}@{max(numbers, default=-1) + 1}"
 
     def _insert(self, conn: Connection, work: Work, body: str, name: str | None) -> None:
@@ -301,9 +291,7 @@ def load_records(conn: Connection, ids: Iterable[str]) -> list[Record]:
     wanted = sorted(ids)
     found: dict[str, Record] = {}
     for start in range(0, len(wanted), BATCH):
-        found |= {
-            record.id: record for record in _load(conn, records.c.id.in_(wanted[start : start + BATCH]))
-        }
+        found |= {record.id: record for record in _load(conn, records.c.id.in_(wanted[start : start + BATCH]))}
     return sorted(found.values(), key=lambda record: (record.created_at, record.id))
 
 
@@ -330,9 +318,7 @@ def _record(row: RowMapping, parents: tuple[str, ...]) -> Record:
 def _parents(conn: Connection, ids: list[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for start in range(0, len(ids), BATCH):
-        query = select(lineage.c.child, lineage.c.parent).where(
-            lineage.c.child.in_(ids[start : start + BATCH])
-        )
+        query = select(lineage.c.child, lineage.c.parent).where(lineage.c.child.in_(ids[start : start + BATCH]))
         for child, parent in conn.execute(query.order_by(lineage.c.child, lineage.c.position)):
             found[child] = (*found.get(child, ()), parent)
     return found

@@ -58,7 +58,7 @@ class Texts:
         return [TextRef(str(row["id"]), str(row["digest"])) for row in rows]
 
     def get(self, conn: Connection, ids: Iterable[str]) -> dict[str, Json | None]:
-        """The payloads by id, in the order asked for; None where the text was erased. An id that names nothing is left out."""
+        """The payloads by id, in the order asked for; None where the text was erased, nothing for an unknown id."""
         wanted = list(dict.fromkeys(ids))
         found: dict[str, Json | None] = {}
         for start in range(0, len(wanted), BATCH):

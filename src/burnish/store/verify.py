@@ -88,9 +88,7 @@ def _records(conn: Connection) -> Findings:
         except ValueError:
             yield f"record {row['id']}: it is no JSON any more"
             continue
-        key = work_key(
-            row["kind"], row["stage"], row["stage_version"], settings, inputs, row["seed"], row["project"]
-        )
+        key = work_key(row["kind"], row["stage"], row["stage_version"], settings, inputs, row["seed"], row["project"])
         if row["key"] != key or row["id"] != f"{row['kind']}-{key[:16]}":
             yield f"record {row['id']}: its key is not that of its inputs"
         elif row["digest"] != record_digest(row["kind"], key, body) or row["seal"] != seal(dict(row), above):
@@ -111,9 +109,7 @@ def _texts(conn: Connection) -> Findings:
 
 
 def _rows(conn: Connection) -> Findings:
-    query = select(dataset_rows, texts.c.digest.label("text_digest")).join(
-        texts, texts.c.id == dataset_rows.c.text_id
-    )
+    query = select(dataset_rows, texts.c.digest.label("text_digest")).join(texts, texts.c.id == dataset_rows.c.text_id)
     for row in conn.execute(query).mappings():
         sound = row_digest(dict(row), row["text_digest"]) == row["digest"]
         place = f"{row['dataset']} {row['split']} row {row['position']}"
@@ -123,9 +119,7 @@ def _rows(conn: Connection) -> Findings:
 def _exchanges(conn: Connection) -> Findings:
     query = select(exchanges, texts.c.digest.label("text_digest"), texts.c.subject.label("whose"))
     for row in conn.execute(query.join(texts, texts.c.id == exchanges.c.text_id)).mappings():
-        sound = (
-            exchange_digest(dict(row), row["text_digest"]) == row["digest"] and row["whose"] == row["subject"]
-        )
+        sound = exchange_digest(dict(row), row["text_digest"]) == row["digest"] and row["whose"] == row["subject"]
         yield None if sound else f"exchange {row['id']}: it is not what was written"
 
 
@@ -163,11 +157,7 @@ def _checkpoints(runs: Path) -> Findings:
     for path in sorted(runs.rglob("checkpoint/manifest.json")):
         try:
             before = path.read_bytes()
-            wrong = [
-                name
-                for name, digest in json.loads(before).items()
-                if not _matches(path.parent / name, digest)
-            ]
+            wrong = [name for name, digest in json.loads(before).items() if not _matches(path.parent / name, digest)]
             replaced = not path.exists() or path.read_bytes() != before
         except FileNotFoundError:
             continue  # a running stage has just replaced it

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +34,9 @@ class Stop(Exception):
 
 
 class Windows(Protocol):
-    """Where the trees of an update come from."""
+    """Where the trees of an update come from; ``state`` is what a checkpoint keeps and a resume gives back."""
+
+    state: dict[str, Any]
 
     def window(self, step: int) -> Sequence[Tree]:
         """The trees of update ``step``, a function of the step and the current parameters alone."""
@@ -79,7 +81,6 @@ class Loop:
     folder: Path
     progress: Progress
     what: str = "update"
-    state: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder)
@@ -168,7 +169,7 @@ class Loop:
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 slots[f"{name}/{key}"] = value
-        checkpoint.save(self.folder, checkpoint.Checkpoint(step, tensors, slots, self.state))
+        checkpoint.save(self.folder, checkpoint.Checkpoint(step, tensors, slots, self.windows.state))
 
     def restore(self) -> int:
         """Take the last checkpoint's tensors; returns the update to do next (0 without a checkpoint)."""
@@ -183,7 +184,7 @@ class Loop:
                 slots = {k.rsplit("/", 1)[1]: v for k, v in found.optimizer.items() if k.rsplit("/", 1)[0] == name}
                 self.optimizer.state[parameter] = slots
         self.optimizer.zero_grad(set_to_none=True)
-        self.state = dict(found.state)
+        self.windows.state.update(found.state)
         return found.step
 
 

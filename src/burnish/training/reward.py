@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks.chat import ChatTask
 from burnish.training.loop import Loop, Settings
-from burnish.training.settings import reward_settings, shown
+from burnish.training.settings import Choice, reward_settings, shown
 from burnish.training.supervised import Epochs
 
 VERSION = 1
 BATCH = 16
+BUDGET = 2048  # tokens in one forward
 HELD_OUT = 0.15
 
 
@@ -89,7 +90,7 @@ def train_reward(
     )
 
     def make() -> Mapping[str, Json]:
-        loaded = load_version(store, start, cache)
+        loaded = load_version(store, start, cache, progress=progress)
         frozen = snapshot.body
         votes = votes_until(store, recipe.name, frozen["up_to"], table.learn_from, frozen["sources"], purpose="train")
         pairs = pairs_of(store, votes, loaded.renderer, recipe.data.max_length)
@@ -98,31 +99,35 @@ def train_reward(
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, held = _split(pairs, work.seed)
         model = RewardModel.on(loaded.model, Lora(choices["rank"].value), layers=table.layers, seed=work.seed)
-        settings = Settings(0, choices["learning_rate"].value, warmup=4, budget=2048, keep_last=True)
-        boundaries = Boundaries.of(model, trees, settings.budget, progress)
-        windows = Epochs([trees[i] for i in learned], BATCH, work.seed)
-        loop = Loop(
-            model.parameters(),
-            boundaries.forward,
-            windows,
-            [pairwise_term()],
-            replace(settings, updates=windows.per_epoch * choices["epochs"].value),
-            store.work_folder(work),
-            progress,
-            what="reward update",
-        )
-        loop.run()
-        odds = _odds(boundaries, [trees[i] for i in held], settings.budget)
-        body = {
+        boundaries = Boundaries.of(model, trees, BUDGET, progress)
+        _learn(boundaries, [trees[i] for i in learned], choices, work.seed, store.work_folder(work), progress)
+        odds = _odds(boundaries, [trees[i] for i in held])
+        return {
             "settings": shown(choices),
             "votes": frozen["by_source"],
             "agreement": frozen["agreement"],
             "pairs": {"learned": len(learned), "held_out": len(held)},
             **_held_out(odds, [pairs[i] for i in held], work.seed),
+            **save_reward(store, model, loaded, start),
         }
-        return body | save_reward(store, model, loaded, start)
 
     return store.once(work, make, progress=progress)
+
+
+def _learn(
+    boundaries: Boundaries,
+    trees: Sequence[Tree],
+    choices: Mapping[str, Choice],
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    windows = Epochs(trees, BATCH, seed)
+    updates = windows.per_epoch * choices["epochs"].value
+    settings = Settings(updates, choices["learning_rate"].value, warmup=4, budget=BUDGET, keep_last=True)
+    parameters = boundaries.model.parameters()
+    terms = [pairwise_term()]
+    Loop(parameters, boundaries.forward, windows, terms, settings, folder, progress, what="reward update").run()
 
 
 def _require_preference(pairs: Sequence[Pair], least: int) -> None:
@@ -143,11 +148,11 @@ def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int]]:
     return [i for i in places if pairs[i].cluster not in held], [i for i in places if pairs[i].cluster in held]
 
 
-def _odds(boundaries: Boundaries, trees: Sequence[Tree], budget: int) -> list[float]:
+def _odds(boundaries: Boundaries, trees: Sequence[Tree]) -> list[float]:
     """The predicted probability that a wins, for each pair."""
     found: list[float] = []
     with torch.no_grad():
-        for stream in pack(trees, budget):
+        for stream in pack(trees, BUDGET):
             scores = boundaries.forward(stream).scores_A
             assert scores is not None
             found += torch.sigmoid(scores[0::2] - scores[1::2]).tolist()

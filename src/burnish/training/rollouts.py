@@ -62,11 +62,10 @@ class Rollouts:
     budgets: Budgets
     seed: int
     demonstrations: Sequence[Tree] = ()
-    start_length: float | None = None
+    state: dict[str, Any] = field(default_factory=dict)
     part: int = 0
     _groups: list[Tree] = field(default_factory=list)
     _figures: dict[str, Any] = field(default_factory=dict)
-    _mismatch: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def window(self, step: int) -> list[Tree]:
         rollout, self.part = divmod(step, MINIBATCHES)
@@ -102,9 +101,8 @@ class Rollouts:
         chosen = self._chosen(rollout)
         seed = derive_seed(self.seed, "rollout", str(rollout))
         samples, trees, self._figures = self.measure([self.prompts[i] for i in chosen], self.group, seed)
-        if self.start_length is None:
-            self.start_length = self._figures["length"]
-        why = self.budgets.exceeded(self._figures["kl"], self._figures["length"], self.start_length)
+        start_length = self.state.setdefault("start_length", self._figures["length"])  # of the first rollout
+        why = self.budgets.exceeded(self._figures["kl"], self._figures["length"], start_length)
         if why:
             raise Stop(why)
         self._figures["samples"] = self.keep(step, chosen, samples)
@@ -164,10 +162,11 @@ class Rollouts:
             if self.part or on is None or not on.any():
                 return TermResult(zero)
             apart = (outputs.logp_S.detach()[on] - stream.streams["old_logp"][on]).abs().exp()
-            self._mismatch[0] += float(apart.sum())
-            self._mismatch[1] += len(apart)
-            mean = self._mismatch[0] / self._mismatch[1]
-            if self._mismatch[1] >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:
+            total, tokens = self.state.get("mismatch", (0.0, 0))
+            total, tokens = total + float(apart.sum()), tokens + len(apart)
+            self.state["mismatch"] = (total, tokens)
+            mean = total / tokens
+            if tokens >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:
                 raise TrainingError(
                     f"sampler and trainer disagree: mean exp |logprob difference| is {mean:.4f}, over {MISMATCH_LIMIT}",
                     mend="this is a bug of the sampler or the trainer; please report it with `burnish doctor`",

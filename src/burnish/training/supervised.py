@@ -34,6 +34,7 @@ class Epochs:
     batch: int
     seed: int
     every: int = CHECKPOINT_EVERY
+    state: dict[str, Any] = field(default_factory=dict)
     _orders: dict[int, list[int]] = field(default_factory=dict)
 
     @property

@@ -46,7 +46,9 @@ KNOWN = (
     Panel("Gradient norm", "Length of the gradient before it is clipped to 1.", ("gradient_norm",)),
     Panel("Learning rate", "The rate of each update.", ("learning_rate",)),
     Panel("Tokens a second", "Tokens trained on in a second of the update, sampling apart.", ("tokens_per_second",)),
+    Panel("Tokens", "Tokens of each update, prompts included.", ("tokens",)),
 )
+TELLING = ("reward", "kl", "length", "likelihood", "pairwise", "pairwise/accuracy", "pairwise/margin")
 # not figures of their own: kl/kl is kl, and the entropy term's loss is the entropy with its sign turned
 UNSHOWN = frozenset({"step", "at", "kl/kl", "entropy"})
 
@@ -78,7 +80,7 @@ def is_figure(value: Json) -> bool:
 def last_figures(lines: Sequence[Mapping[str, Json]], most: int = 3) -> str:
     """The newest line's most telling figures in words: ``reward 0.42 · KL to the start 0.031``."""
     said = []
-    for panel in KNOWN:
+    for panel in (panel for panel in KNOWN if panel.keys[0] in TELLING):
         value = next((line[panel.keys[0]] for line in reversed(lines) if panel.keys[0] in line), None)
         if value is not None and is_figure(value):
             said.append(f"{panel.title.lower()} {value if isinstance(value, str) else f'{value:.3g}'}")

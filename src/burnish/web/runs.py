@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from burnish.store.runs import FILE
 from burnish.web.charts import last_figures, panels, stage_of
 from burnish.web.words import count
 
+HEX = re.compile("[0-9a-f]{16}")  # other folders are no stage's: the server's log
 KEY = 16  # a work's folder is the first digits of its key
 SAMPLES = 12  # texts sent with one answer
 TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "rl": "Reinforcement learning", None: "A stage"}
@@ -55,7 +57,7 @@ def all_runs(store: Store, project: str) -> list[Run]:
     made = {record.key[:KEY]: record for record in store.records(project)}
     others = {record.key[:KEY] for name in store.projects() if name != project for record in store.records(name)}
     logs = sorted((store.path / "runs").glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
-    keys = [path.parent.name for path in logs if path.parent.name not in others]
+    keys = [path.parent.name for path in logs if HEX.fullmatch(path.parent.name) and path.parent.name not in others]
     unfinished = [key for key in keys if key not in made]
     running = unfinished[-1] if unfinished and at_work(store) else None
     runs = [_run(store, key, made.get(key), key == running) for key in keys]

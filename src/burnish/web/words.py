@@ -24,16 +24,20 @@ def when(moment: str) -> str:
         return moment
 
 
-def number(value: Json, digits: int = 3) -> str:
-    """``0.412``, ``−0.03``, ``1,240``; a dash where there is none, and "not a number" for what is not finite."""
+def number(value: Json) -> str:
+    """The digits that say something: ``1,240``, ``30.4``, ``1.12``, ``0.061``.
+
+    A dash where there is none, and "not a number" for what is not finite.
+    """
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if not math.isfinite(value):
         return "not a number"
-    text = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
-    return text.replace("-", "−")
+    size = abs(value)
+    digits = 0 if isinstance(value, int) or size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 3
+    return f"{value:,.{digits}f}".replace("-", "−")
 
 
 def figure_of(value: Json) -> Figure | None:
@@ -46,14 +50,20 @@ def figure_of(value: Json) -> Figure | None:
     return Figure(value["value"], value.get("low"), value.get("high"), clusters, value.get("level", 0.95))
 
 
-def interval(figure: Figure | None, digits: int = 2) -> str:
+def interval(figure: Figure | None) -> str:
     """``0.41 (0.32 to 0.50)``."""
     if figure is None:
         return "–"
-    text = number(float(figure.value), digits)
+    text = number(figure.value)
     if figure.low is None or figure.high is None:
         return text
-    return f"{text} ({number(float(figure.low), digits)} to {number(float(figure.high), digits)})"
+    return f"{text} ({number(figure.low)} to {number(figure.high)})"
+
+
+def ruled(why: str) -> str:
+    """A rule's sentence beside its mark: the mark says yes already."""
+    text = why.removesuffix(": yes")
+    return text[:1].upper() + text[1:]
 
 
 def count(amount: int, thing: str) -> str:

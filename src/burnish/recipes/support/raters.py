@@ -63,6 +63,16 @@ def parts(question: str, answer: str, finished: bool = True) -> dict[str, float]
         the question's words in their order. ``invents`` -1 or 0: a number, link or e-mail address that the
         question does not hold.
     """
+    return dict(_parts(question, answer, finished))
+
+
+def utility(question: str, answer: str, finished: bool = True) -> float:
+    """The sum of all parts of the rule: at most 2.7."""
+    return sum(parts(question, answer, finished).values())
+
+
+@lru_cache(maxsize=1024)  # a panel reads the same answers again and again
+def _parts(question: str, answer: str, finished: bool) -> Mapping[str, float]:
     count = len(words(answer))
     outside = max(SHORTEST - count, count - LONGEST, 0)
     return {
@@ -74,11 +84,6 @@ def parts(question: str, answer: str, finished: bool = True) -> dict[str, float]
         "repeats": -1.0 if repeats(answer) or copies(question, answer) else 0.0,
         "invents": -1.0 if invents(question, answer) else 0.0,
     }
-
-
-def utility(question: str, answer: str, finished: bool = True) -> float:
-    """The sum of all parts of the rule: at most 2.7."""
-    return sum(parts(question, answer, finished).values())
 
 
 def words(text: str) -> list[str]:

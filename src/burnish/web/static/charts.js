@@ -20,8 +20,10 @@ export function words(value) {
   if (Number.isNaN(value)) return "not a number";
   if (!Number.isFinite(value)) return value > 0 ? "infinite" : "minus infinite";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2).replace("-", "−");
-  return String(Number(value.toPrecision(4))).replace("-", "−");
+  const small = size !== 0 && (size < 1e-3 || size >= 1e6);
+  if (small) return Number(value.toPrecision(3)).toExponential().replaceAll("-", "−").replace("+", "");
+  const digits = Math.abs(size - 1) < 0.01 ? 6 : 4; // a ratio near 1 is told by its last digits
+  return String(Number(value.toPrecision(digits))).replace("-", "−");
 }
 
 /** About `count` round numbers that cover low to high. */
@@ -59,13 +61,12 @@ export class Chart {
     Object.assign(this, { panel, onRead, steps: [], values: panel.keys.map(() => []), at: null });
     this.host = html("figure", "chart");
     const head = html("header");
-    head.append(html("h3", "", panel.title), (this.now = html("span", "now")));
+    head.append(html("h3", "", panel.title), (this.readout = html("p", "readout")));
     this.plot = html("div", "plot");
     this.plot.tabIndex = 0;
     this.plot.setAttribute("role", "slider");
     this.plot.setAttribute("aria-label", `${panel.title} by step; arrow keys read the figures`);
-    this.readout = html("p", "readout");
-    this.host.append(head, html("p", "meaning", panel.meaning), this.plot, this.readout);
+    this.host.append(head, html("p", "meaning", panel.meaning), this.plot);
     this.plot.addEventListener("pointermove", (event) => this.point(event));
     this.plot.addEventListener("pointerdown", (event) => this.point(event));
     this.plot.addEventListener("pointerleave", () => this.onRead(null));
@@ -74,8 +75,10 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(this.plot);
   }
 
-  /** Takes all log lines of the run. */
+  /** Takes all log lines of the run; every chart of a run has the same first and last step. */
   show(lines) {
+    const all = lines.map((line) => line.step);
+    this.ends = [Math.min(...all), Math.max(...all, Math.min(...all) + 1)];
     const known = lines.filter((line) => this.panel.keys.some((key) => figure(line[key]) !== undefined));
     this.steps = known.map((line) => line.step);
     this.values = this.panel.keys.map((key) => known.map((line) => figure(line[key])));
@@ -121,13 +124,11 @@ export class Chart {
     if (at < 0) return;
     const said = this.values.map((series) => series[at]);
     const named = this.panel.names.map((name, i) => (name ? `${name} ${words(said[i])}` : words(said[i])));
-    this.now.textContent = words(this.values.map((series) => series[last]).find((v) => v !== undefined));
-    this.readout.replaceChildren(`step ${this.steps[at]}: `);
+    this.readout.replaceChildren(html("span", "soft", `step ${this.steps[at]}`));
     said.forEach((value, i) => {
       const broken = value !== undefined && !Number.isFinite(value);
       const several = said.length > 1 ? `key${i ? " second" : ""}` : "";
-      if (i) this.readout.append("  ");
-      this.readout.append(html("span", `${several}${broken ? " bad" : ""}`, named[i]));
+      this.readout.append(" ", html("strong", `${several}${broken ? " bad" : ""}`, named[i]));
     });
     this.plot.setAttribute("aria-valuemin", this.steps[0]);
     this.plot.setAttribute("aria-valuemax", this.steps[last]);
@@ -142,8 +143,8 @@ export class Chart {
     const low = finite.length ? Math.min(...finite) : 0;
     const high = finite.length ? Math.max(...finite) : 1;
     const rows = ticks(low, high, 4);
-    const columns = ticks(this.steps[0], this.steps.at(-1), Math.max(2, Math.floor(width / 70)), true);
-    const ends = [this.steps[0], Math.max(this.steps.at(-1), this.steps[0] + 1)];
+    const ends = this.ends;
+    const columns = ticks(...ends, Math.max(2, Math.floor(width / 70)), true);
     const scale = (from, to, start, stop) => (v) => start + ((v - from) / (to - from)) * (stop - start);
     this.scale = {
       x: scale(ends[0], ends[1], MARGIN.left, width - MARGIN.right),

@@ -136,7 +136,8 @@ class Feedback {
       });
     });
     this.turn.append(form);
-    field.focus();
+    field.focus({ preventScroll: true });
+    form.scrollIntoView({ block: "nearest" });
   }
 
   close(form) {

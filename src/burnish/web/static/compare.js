@@ -24,7 +24,7 @@ function lock(on) {
 
 function show(state) {
   item = state.item;
-  at("start").hidden = true;
+  at("start").hidden = at("intro").hidden = true;
   desk.hidden = false;
   at("question").hidden = !item;
   at("finished").hidden = Boolean(item);

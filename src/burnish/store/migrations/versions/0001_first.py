@@ -128,9 +128,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Text(), nullable=False),
         sa.Column("previous", sa.Text(), nullable=True),
         sa.Column("digest", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["previous_version"], ["records.id"], name=op.f("promotions_previous_version_fk")
-        ),
+        sa.ForeignKeyConstraint(["previous_version"], ["records.id"], name=op.f("promotions_previous_version_fk")),
         sa.ForeignKeyConstraint(["verdict"], ["records.id"], name=op.f("promotions_verdict_fk")),
         sa.ForeignKeyConstraint(["version"], ["records.id"], name=op.f("promotions_version_fk")),
         sa.PrimaryKeyConstraint("sequence", name=op.f("promotions_pk")),

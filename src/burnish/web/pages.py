@@ -1,0 +1,148 @@
+"""The pages' routes: server-rendered HTML, the static files, and the JSON that the pages' scripts read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import HTMLResponse
+
+from burnish.records import Json
+from burnish.serving.problem import Problem
+from burnish.serving.request import parse, read_json
+from burnish.web import circle, comparing, runs, versions, words
+from burnish.web.context import Context
+
+HERE = Path(__file__).parent
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+Body = Annotated[dict[str, Json], Depends(read_json)]
+
+
+class NextBody(BaseModel):
+    """POST /pages-api/compare/next: who asks, and what they skipped."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rater: str
+    skipped: Annotated[list[str], Field(max_length=500)] = []
+
+
+def router(context: Context) -> APIRouter:
+    """The pages, /static and /pages-api; authentication is the app's."""
+    pages, routes = _Pages(context), APIRouter()
+    for path, page in (
+        ("/", pages.home),
+        ("/chat", pages.chat),
+        ("/compare", pages.compare),
+        ("/runs", pages.runs),
+        ("/runs/{key}", pages.run),
+        ("/versions", pages.versions),
+        ("/versions/{name}", pages.version),
+    ):
+        routes.add_api_route(path, page, methods=["GET"], response_class=HTMLResponse)
+    routes.add_api_route("/static/{name}", pages.static, methods=["GET"], response_model=None)
+    routes.add_api_route("/pages-api/runs/{key}", pages.metrics, methods=["GET"])
+    routes.add_api_route("/pages-api/compare/next", pages.next_pair, methods=["POST"])
+    return routes
+
+
+class _Pages:
+    """The handlers. None is async: they run in the thread pool, so that SQLite never holds up the event loop."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.store, self.project = context, context.store, context.project
+        # read once: a name that is not among these is no file, whatever it says
+        self.files = {path.name: path.read_bytes() for path in (HERE / "static").iterdir() if path.suffix in TYPES}
+        self.tags = {name: hashlib.sha256(data).hexdigest()[:16] for name, data in self.files.items()}
+        self.jinja = Environment(
+            loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        self.jinja.filters |= {
+            "when": words.when,
+            "number": words.number,
+            "ruled": words.ruled,
+        }
+        self.jinja.globals |= {"project": context.project, "static": lambda name: f"/static/{name}"}
+
+    def home(self) -> Response:
+        """What serves and why, the circle, the last figures, the votes."""
+        store, project = self.store, self.project
+        return self._page(
+            "home.html",
+            "/",
+            serving=circle.serving(store, project),
+            circle=circle.circle(store, project, self.context.recipe),
+            quality=circle.quality(store, project),
+            votes=circle.votes(store, project),
+        )
+
+    def chat(self) -> Response:
+        """Talk to the version in production."""
+        found = circle.serving(self.store, self.project)
+        return self._page("chat.html", "/chat", serving=found["name"] if found else None)
+
+    def compare(self) -> Response:
+        """Two answers, blind."""
+        store, project = self.store, self.project
+        open, foreseen = comparing.open_pairs(store, project), comparing.foreseen(store, project)
+        return self._page("compare.html", "/compare", open=open, foreseen=foreseen)
+
+    def runs(self) -> Response:
+        """Every stage that logged something."""
+        return self._page("runs.html", "/runs", runs=runs.all_runs(self.store, self.project))
+
+    def run(self, key: str) -> Response:
+        """The charts of one stage."""
+        found = runs.find_run(self.store, self.project, key)
+        if found is None:
+            return self._missing("/runs", f"There is no run {key}.")
+        facts = runs.facts(self.store, found)
+        return self._page("run.html", "/runs", run=found, state=runs.in_words(found), facts=facts)
+
+    def versions(self) -> Response:
+        """Every version, and the promotion log."""
+        store, project = self.store, self.project
+        return self._page(
+            "versions.html",
+            "/versions",
+            versions=versions.listed(store, project),
+            history=versions.history(store, project),
+        )
+
+    def version(self, name: str) -> Response:
+        """One version: verdict, card, lineage."""
+        found = versions.find_version(self.store, self.project, name)
+        if found is None:
+            return self._missing("/versions", f"There is no version {name}.")
+        return self._page("version.html", "/versions", version=versions.view(self.store, self.project, found))
+
+    def static(self, name: str, request: Request) -> Response:
+        """A stylesheet, script or icon of ours."""
+        if name not in self.files:
+            raise Problem(404, "there is no such file")
+        headers = {"ETag": f'"{self.tags[name]}"', "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(self.files[name], media_type=TYPES[Path(name).suffix], headers=headers)
+
+    def metrics(self, key: str, after: Annotated[int, Field(ge=0)] = 0) -> dict[str, Json]:
+        """What a run has logged since line ``after``, its charts, and new samples."""
+        found = runs.find_run(self.store, self.project, key)
+        if found is None:
+            raise Problem(404, f"there is no run {key}")
+        return runs.since(self.store, self.project, found, after)
+
+    def next_pair(self, body: Body) -> dict[str, Json]:
+        """The next two answers for a rater, blind, and how far they are."""
+        asked = parse(NextBody, body)
+        return comparing.next_pair(self.store, self.project, asked.rater, asked.skipped)
+
+    def _page(self, template: str, here: str, status: int = 200, **shown: Any) -> Response:
+        return HTMLResponse(self.jinja.get_template(template).render(here=here, **shown), status)
+
+    def _missing(self, here: str, what: str) -> Response:
+        return self._page("missing.html", here, 404, what=what)

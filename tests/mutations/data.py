@@ -1,0 +1,186 @@
+"""Bugs of the data room: masks, templates, truncation, leaks between splits, bad rows."""
+
+from __future__ import annotations
+
+from mutations.case import Mutation
+
+READ, SHAPES, SPLIT = "src/burnish/data/read.py", "src/burnish/data/shapes.py", "src/burnish/data/split.py"
+RENDER, AUDIT, STAGE = "src/burnish/data/render.py", "src/burnish/data/audit.py", "src/burnish/data/stage.py"
+
+MUTATIONS = [
+    Mutation(
+        name="data: a row that is too long trains without its stop token",
+        file=AUDIT,
+        old="    if prompt + trained > limit:",
+        new="    if False:",
+        tests="tests/data/test_audit.py::test_a_row_is_never_cut_but_named",
+    ),
+    Mutation(
+        name="data: a row whose answer is truncated away is not named",
+        file=AUDIT,
+        old="    if prompt >= limit:",
+        new="    if prompt > limit + trained:",
+        tests="tests/data/test_audit.py::test_a_row_is_never_cut_but_named",
+    ),
+    Mutation(
+        name="data: rows without a trained token pass the audit",
+        file=AUDIT,
+        old="trained < 2:",
+        new="trained < 1:",
+        tests="tests/data/test_audit.py::test_an_answer_without_tokens_and_a_prompt_that_cannot_be_rendered",
+    ),
+    Mutation(
+        name="data: rows that the audit names are trained all the same",
+        file=STAGE,
+        old="if not audited.problem]",
+        new="]",
+        tests="tests/data/test_stage.py::test_prepares_once_with_reasons",
+    ),
+    Mutation(
+        name="data: the stop token is not trained",
+        file=RENDER,
+        old="        return [*self._ids(self._inert(text)), self.stop_ids[0]]",
+        new="        return self._ids(self._inert(text))",
+        tests="tests/data/test_render.py::test_the_stop_token_is_trained_and_nothing_after_it",
+    ),
+    Mutation(
+        name="data: eos is trained where the template ends an answer otherwise",
+        file=RENDER,
+        old="        found = [i for i in after if i in self._controls][:1] + ",
+        new="        found = [] + ",
+        tests="tests/data/test_render.py::test_the_stop_token_comes_from_the_template_not_from_eos",
+    ),
+    Mutation(
+        name="data: double BOS",
+        file=RENDER,
+        old="return [i for part in parts for i in self._tokenizer.encode(part, add_special_tokens=False).ids]",
+        new="return [i for part in parts for i in self._tokenizer.encode(part).ids]",
+        tests="tests/data/test_render.py::test_a_tokenizer_that_adds_bos_by_itself_adds_none",
+    ),
+    Mutation(
+        name="data: the tokenizer's own truncation cuts prompts",
+        file=RENDER,
+        old="        self._tokenizer.no_truncation()\n",
+        new="",
+        tests="tests/data/test_render.py::test_a_tokenizer_that_adds_bos_by_itself_adds_none",
+    ),
+    Mutation(
+        name="data: special tokens that people type are parsed",
+        file=RENDER,
+        old="        return CUT.join(done)",
+        new='        return "".join(done)',
+        tests="tests/data/test_render.py::test_special_tokens_that_people_type_are_plain_text",
+    ),
+    Mutation(
+        name="data: the template runs outside the sandbox",
+        file=RENDER,
+        old="jinja2.sandbox.ImmutableSandboxedEnvironment(",
+        new="jinja2.Environment(",
+        tests="tests/data/test_render.py::test_a_template_runs_in_a_sandbox",
+    ),
+    Mutation(
+        name="data: the template's own system prompt creeps in",
+        file=RENDER,
+        old="        if self.system is not None and done[0]",
+        new="        if self.system and done[0]",
+        tests="tests/data/test_render.py::test_the_system_prompt_is_pinned",
+    ),
+    Mutation(
+        name="data: a version is served with another tokenizer",
+        file=RENDER,
+        old='        if renderer._tokenizer_digest != spec["tokenizer"]:',
+        new="        if False:",
+        tests="tests/data/test_render.py::test_the_renderer_survives_json",
+    ),
+    Mutation(
+        name="data: any role is passed to the template",
+        file=RENDER,
+        old='            if message.role not in ("system", "user", "assistant") or',
+        new="            if",
+        tests="tests/data/test_render.py::test_roles_are_checked",
+    ),
+    Mutation(
+        name="data: duplicates are trained twice and split apart",
+        file=STAGE,
+        old="        rows, repeated = without_duplicates(reading.rows, where=name)",
+        new="        rows, repeated = list(reading.rows), list[Dropped]()",
+        tests="tests/data/test_stage.py::test_prepares_once_with_reasons",
+    ),
+    Mutation(
+        name="data: evaluation rows are trained on",
+        file=SPLIT,
+        old="                twin = trained.twin(row)",
+        new="                twin = None",
+        tests="tests/data/test_stage.py::test_held_out_files_lose_what_is_trained_on",
+    ),
+    Mutation(
+        name="data: only equal prompts count as near",
+        file="src/burnish/data/clean.py",
+        old="> NEAR * len(whole)",
+        new=">= len(whole)",
+        tests="tests/data/test_clean.py::test_near_is_over_half_of_the_shingles",
+    ),
+    Mutation(
+        name="data: a row that joins the training rows is not compared with",
+        file=SPLIT,
+        old="                    moved = True",
+        new="                    moved = False",
+        tests="tests/data/test_clean.py::test_moving_goes_on_until_nothing_is_near",
+    ),
+    Mutation(
+        name="data: prompts for rl repeat held-out prompts",
+        file=SPLIT,
+        old='    dropped += _give_way(apart, "prompts", ("test", "dev"))\n',
+        new="",
+        tests="tests/data/test_clean.py::test_dev_gives_way_to_test_and_prompts_to_both",
+    ),
+    Mutation(
+        name="data: one subject is in two splits",
+        file=SPLIT,
+        old="    if row.subject is not None:\n        parts",
+        new="    if False:\n        parts",
+        tests="tests/data/test_clean.py::test_one_subject_is_in_one_split",
+    ),
+    Mutation(
+        name="data: the split goes by position",
+        file=SPLIT,
+        old='        parts = ["prompt", ',
+        new='        parts = ["prompt", str(row.number), ',
+        tests="tests/data/test_clean.py::test_split_has_the_shares_and_no_seed",
+    ),
+    Mutation(
+        name="data: bad rows are skipped without a word",
+        file=STAGE,
+        old="            require_good(readings[name])\n",
+        new="",
+        tests="tests/data/test_stage.py::test_bad_rows_stop_the_stage_and_leave_no_record",
+    ),
+    Mutation(
+        name="data: a ragged row shifts its columns",
+        file=READ,
+        old="        if len(fields) != len(header):",
+        new="        if False:",
+        tests="tests/data/test_csv.py::test_ragged_and_broken_rows_cost_themselves_alone",
+    ),
+    Mutation(
+        name="data: an unknown role is taken for the user",
+        file=SHAPES,
+        old="        known = ROLES.get(role.strip().lower()) if isinstance(role, str) else None",
+        new='        known = ROLES.get(str(role).strip().lower(), "user")',
+        tests="tests/data/test_read.py::test_a_bad_row_costs_that_row_and_is_named",
+    ),
+    Mutation(
+        name="data: an empty answer is learned",
+        file=SHAPES,
+        old='    if not message.content and message.role != "system":',
+        new='    if not message.content and message.role == "user":',
+        tests="tests/data/test_read.py::test_a_bad_row_costs_that_row_and_is_named",
+    ),
+    Mutation(
+        name="data: init loses the rows it sets aside",
+        file="src/burnish/recipes/init.py",
+        old="        for dropped in inspection.rejected\n    ]",
+        new="        for dropped in inspection.rejected[:10]\n    ]",
+        tests="tests/data/test_init.py::test_two_thousand_rows_forty_bad_become_a_recipe",
+    ),
+]

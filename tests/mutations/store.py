@@ -1,0 +1,246 @@
+"""Bugs of the store: lost or doubled writes, text that outlives its erasure, damage that nobody sees."""
+
+from __future__ import annotations
+
+from mutations.case import Mutation
+
+STORE = "src/burnish/store"
+TESTS = "tests/store"
+
+MUTATIONS = [
+    Mutation(
+        name="a commit is acknowledged before it is on the disk",
+        file=f"{STORE}/database.py",
+        old='"synchronous": 2,',
+        new='"synchronous": 1,',
+        tests=f"{TESTS}/test_database.py::test_every_connection_keeps_what_it_commits",
+    ),
+    Mutation(
+        name="a writer reads before it holds the lock",
+        file=f"{STORE}/database.py",
+        old='burnish_begin="IMMEDIATE"',
+        new='burnish_begin="DEFERRED"',
+        tests=f"{TESTS}/test_database.py::test_a_write_takes_its_lock_before_it_reads",
+    ),
+    Mutation(
+        name="an idempotency key counts twice",
+        file=f"{STORE}/migrations/versions/0001_first.py",
+        old='        sa.UniqueConstraint("project", "key", name="votes_key"),\n',
+        new="",
+        tests=f"{TESTS}/test_database.py::test_an_idempotency_key_counts_once",
+    ),
+    Mutation(
+        name="history can be deleted",
+        file=f"{STORE}/migrations/versions/0001_first.py",
+        old='for change in ("UPDATE", "DELETE"):',
+        new='for change in ("UPDATE",):',
+        tests=f"{TESTS}/test_database.py::test_history_cannot_be_rewritten",
+    ),
+    Mutation(
+        name="INSERT OR REPLACE goes round the triggers",
+        file=f"{STORE}/database.py",
+        old='"recursive_triggers": 1,',
+        new='"recursive_triggers": 0,',
+        tests=f"{TESTS}/test_database.py::test_insert_or_replace_is_no_way_around",
+    ),
+    Mutation(
+        name="references are not checked",
+        file=f"{STORE}/database.py",
+        old='"foreign_keys": 1,',
+        new='"foreign_keys": 0,',
+        tests=f"{TESTS}/test_database.py::test_a_reference_to_nothing_is_refused",
+    ),
+    Mutation(
+        name="a newer store is opened",
+        file=f"{STORE}/database.py",
+        old="if row and row[0] not in known:",
+        new="if row and row[0] in ():",
+        tests=f"{TESTS}/test_database.py::test_a_newer_store_is_refused_and_left_alone",
+    ),
+    Mutation(
+        name="the copy made before a migration stays with its text",
+        file=f"{STORE}/database.py",
+        old='            command.upgrade(config, "head")\n        # the copy holds the personal text of its time: '
+        "kept longer, it would escape erasure\n        copy.unlink(missing_ok=True)\n",
+        new='            command.upgrade(config, "head")\n',
+        tests=f"{TESTS}/test_migrations.py::test_the_copy_made_before_a_migration_goes_with_its_text",
+    ),
+    Mutation(
+        name="a blob is renamed before its content is on the disk",
+        file=f"{STORE}/blobs.py",
+        old="                    os.fsync(file.fileno())\n",
+        new="",
+        tests=f"{TESTS}/test_blobs.py::test_content_then_name_then_folder_reach_the_disk",
+    ),
+    Mutation(
+        name="a blob that did not fit is left half written",
+        file=f"{STORE}/blobs.py",
+        old="                temporary.unlink(missing_ok=True)\n",
+        new="                pass\n",
+        tests=f"{TESTS}/test_blobs.py::test_a_file_that_does_not_fit_leaves_nothing",
+    ),
+    Mutation(
+        name="a changed adapter is loaded",
+        file=f"{STORE}/blobs.py",
+        old="        if file_digest(path) != digest:",
+        new="        if False:",
+        tests=f"{TESTS}/test_blobs.py::test_a_changed_byte_is_seen_on_reading_and_mended_by_writing_again",
+    ),
+    Mutation(
+        name="a tree names a file outside it",
+        file=f"{STORE}/blobs.py",
+        old='or ".." in pure.parts',
+        new="",
+        tests=f"{TESTS}/test_blobs.py::test_a_name_that_leaves_the_tree_is_refused",
+    ),
+    Mutation(
+        name="a dataset is listed without its rows",
+        file=f"{STORE}/ledger.py",
+        old="                if within is not None:\n                    within(conn)\n"
+        "                done = _by_key(conn, work)\n",
+        new="                done = _by_key(conn, work)\n        if within is not None:\n"
+        "            with self.write() as conn:\n                within(conn)\n",
+        tests=f"{TESTS}/test_ledger.py::test_work_that_fails_leaves_no_record",
+    ),
+    Mutation(
+        name="a stage with another seed counts as done",
+        file=f"{STORE}/ledger.py",
+        old="return digest_of([kind, stage, version, settings, inputs, seed, project])",
+        new="return digest_of([kind, stage, version, settings, inputs, project])",
+        tests=f"{TESTS}/test_ledger.py::test_the_key_holds_everything_that_went_in",
+    ),
+    Mutation(
+        name="a stage with other inputs counts as done",
+        file=f"{STORE}/ledger.py",
+        old="inputs = [parent.digest for parent in self.parents]",
+        new="inputs = sorted(parent.kind for parent in self.parents)",
+        tests=f"{TESTS}/test_ledger.py::test_the_key_holds_the_content_and_the_order_of_the_inputs",
+    ),
+    Mutation(
+        name="two runs write one work twice",
+        file=f"{STORE}/ledger.py",
+        old="            done = _by_key(conn, work)  # another process may have been faster\n",
+        new="",
+        tests=f"{TESTS}/test_ledger.py::test_two_that_do_the_same_work_at_once_write_one_record",
+    ),
+    Mutation(
+        name="version 10 sorts before version 9",
+        file=f"{STORE}/ledger.py",
+        old='numbers = [int(name.rpartition("@")[2])',
+        new='numbers = [int(name.rpartition("@")[2][-1])',
+        tests=f"{TESTS}/test_ledger.py::test_versions_are_numbered_per_project_in_order_of_creation",
+    ),
+    Mutation(
+        name="a text's digest can be guessed",
+        file=f"{STORE}/texts.py",
+        old="return digest_of([salt, payload, subject, case])",
+        new="return digest_of([payload, subject, case])",
+        tests=f"{TESTS}/test_rows.py::test_equal_texts_have_different_digests",
+    ),
+    Mutation(
+        name="the salt outlives the text",
+        file=f"{STORE}/erasure.py",
+        old='gone = {**bare, "salt": None,',
+        new="gone = {**bare,",
+        tests=f"{TESTS}/test_erasure.py::test_a_tombstone_keeps_the_digest_and_nothing_to_check_a_guess_with",
+    ),
+    Mutation(
+        name="erased text stays in the write-ahead log",
+        file=f"{STORE}/erasure.py",
+        old="        ledger.compact()\n",
+        new="",
+        tests=f"{TESTS}/test_erasure.py::test_no_byte_is_left_and_everything_still_verifies",
+    ),
+    Mutation(
+        name="comments on a person's answers are kept",
+        file=f"{STORE}/erasure.py",
+        old="own | texts.c.id.in_(said)",
+        new="own",
+        tests=f"{TESTS}/test_erasure.py::test_no_byte_is_left_and_everything_still_verifies",
+    ),
+    Mutation(
+        name="the subject stays on the exchange",
+        file=f"{STORE}/erasure.py",
+        old="        conn.execute(update(exchanges).where(exchanges.c.id.in_(part)).values(**bare))\n",
+        new="",
+        tests=f"{TESTS}/test_erasure.py::test_no_byte_is_left_and_everything_still_verifies",
+    ),
+    Mutation(
+        name="erasure forgets the caches",
+        file=f"{STORE}/erasure.py",
+        old='    shutil.rmtree(path / "cache", ignore_errors=True)\n',
+        new="",
+        tests=f"{TESTS}/test_erasure.py::test_logs_caches_copies_and_working_files",
+    ),
+    Mutation(
+        name="versions that came of a version that saw the text are not listed",
+        file=f"{STORE}/erasure.py",
+        old="made=holders | reach(conn, holders, upwards=False)",
+        new="made=holders",
+        tests=f"{TESTS}/test_erasure.py::test_versions_that_learned_from_their_votes_are_listed",
+    ),
+    Mutation(
+        name="a killed erasure is not finished by the next",
+        file=f"{STORE}/erasure.py",
+        old="            theirs = _theirs(conn, project, subject)\n            made = load",
+        new="            theirs = _theirs(conn, project, subject)\n            _bury(conn, project, subject, theirs)\n"
+        "            made = load",
+        tests=f"{TESTS}/test_erasure.py::test_a_killed_call_is_finished_by_the_next",
+    ),
+    Mutation(
+        name="verify does not look at checkpoints",
+        file=f"{STORE}/verify.py",
+        old='    found += _checkpoints(ledger.path / "runs")\n',
+        new="",
+        tests=f"{TESTS}/test_verify.py::test_a_flipped_byte_of_a_checkpoint",
+    ),
+    Mutation(
+        name="verify does not miss a deleted blob",
+        file=f"{STORE}/verify.py",
+        old="    wanted = dict(held)\n",
+        new="    wanted: dict[str, str] = {}\n",
+        tests=f"{TESTS}/test_verify.py::test_a_missing_blob",
+    ),
+    Mutation(
+        name="a record's name and time can be changed unseen",
+        file=f"{STORE}/verify.py",
+        old=' or row["seal"] != seal(dict(row), above)',
+        new="",
+        tests=f"{TESTS}/test_verify.py::test_a_flipped_byte_of_a_row",
+    ),
+    Mutation(
+        name="a rewritten vote with a fresh digest passes",
+        file=f"{STORE}/chain.py",
+        old='elif row["previous"] != previous.get(row["project"]):',
+        new="elif False:",
+        tests=f"{TESTS}/test_verify.py::test_a_rewritten_vote_with_a_fresh_digest_breaks_the_chain",
+    ),
+    Mutation(
+        name="a vote taken out of the history is not missed",
+        file=f"{STORE}/chain.py",
+        old='if row["sequence"] != expected:',
+        new="if False:",
+        tests=f"{TESTS}/test_verify.py::test_a_row_taken_out_of_the_history",
+    ),
+    Mutation(
+        name="a loss that is no number leaves a gap in the log",
+        file=f"{STORE}/runs.py",
+        old="        return str(value)\n",
+        new="        return None\n",
+        tests=f"{TESTS}/test_runs.py::test_a_number_that_is_not_finite_is_spelled_and_never_left_out",
+    ),
+    Mutation(
+        name="half a line of a killed process swallows the next one",
+        file=f"{STORE}/runs.py",
+        old="            if torn:",
+        new="            if False:",
+        tests=f"{TESTS}/test_runs.py::test_half_a_line_of_a_killed_process_spoils_no_other",
+    ),
+    Mutation(
+        name="two runs hold one store",
+        file=f"{STORE}/lock.py",
+        old="            lock.acquire(timeout=0)\n",
+        new="            pass\n",
+        tests=f"{TESTS}/test_runs.py::test_a_run_holds_the_store_until_it_dies_and_others_read_and_write",
+    ),
+]
