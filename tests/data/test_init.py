@@ -49,11 +49,11 @@ def test_two_thousand_rows_forty_bad_become_a_recipe(tmp_path: Path) -> None:
     source = support_csv(tmp_path)
     before = source.read_bytes()
     found = inspect(source)
-    assert found.reading.shape == 'CSV separated by semicolon, columns "customermessage" and "agentreply"'
+    assert found.reading.shape == 'CSV separated by semicolon, columns "Customer Message" and "Agent Reply"'
     assert (len(found.rows), len(found.rejected)) == (1960, 40)
     assert found.subjects == ("customer_id",)
     said = "\n".join(found.lines())
-    assert "2000 rows, 1960 can be used" in said and "and 30 more are set aside" in said
+    assert "2000 rows, 1960 can be used" in said and "  and 30 more\nthey go into Support Rows.rejected.jsonl" in said
     assert "byte order mark" in said and 'columns not used: "customer_id", "topic"' in said
     path = write_recipe(found, {}, tmp_path / "project")
     text = path.read_text()
@@ -131,6 +131,7 @@ def test_answers_are_used_and_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='"name" cannot be'):
         write_recipe(found, {"name": "My Desk"}, tmp_path / "b")
     assert not (tmp_path / "b" / "recipe.toml").exists()
+    assert load(write_recipe(found, {"system": "-"}, tmp_path / "c")).data.system is None
     messy = inspect(rows(tmp_path, *GOOD, GOOD[0]))  # where a run refused its file: the clean copy for the recipe
     with pytest.raises(ConfigError, match=r'there is a recipe already\n  write train = "\.\./rows\.clean\.jsonl"'):
         write_recipe(messy, {}, tmp_path / "a")

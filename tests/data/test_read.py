@@ -38,8 +38,8 @@ SHAPES = {
     "prompt and completion": {"prompt": ASK, "completion": SAY},
     "prompt and completion ": {"prompt": CHAT["messages"][:1], "completion": CHAT["messages"][1:]},
     "Alpaca": {"instruction": ASK, "input": "", "output": SAY},
-    'columns "question" and "answer"': {" Question ": ASK, "ANSWER": SAY},
-    'columns "customermessage" and "agentreply"': {"customer_message": ASK, "Agent Reply": SAY},
+    'columns "Question" and "ANSWER"': {" Question ": ASK, "ANSWER": SAY},
+    'columns "customer_message" and "Agent Reply"': {"customer_message": ASK, "Agent Reply": SAY},
     'columns "text" and "response"': {"text": ASK, "response": SAY},
 }
 

@@ -54,7 +54,7 @@ class Desk:
             "stage": stage,
             "base": {"name": "tiny", "digest": "0" * 64},
             "settings": {"rank": {"value": 4, "why": "auto: enough"}},
-            "figures": {"updates": 3},
+            "figures": {"updates": 3, "stopped": None, "dev": {"kl": 0.0123, "length": 12.5}},
         }
         parents = () if stage == "base" else (self.dataset,)
         return self.store.once(Work("version", stage, 1, settings, parents, 0, PROJECT), lambda: body)

@@ -82,10 +82,18 @@ def test_the_difference_is_paired_by_item():
 
 
 def test_a_share_that_is_the_same_everywhere_has_wilsons_interval_over_clusters():
-    none = figure_of([0.0] * 96, [n // 2 for n in range(96)], seed=0, share=True)
+    none = figure_of([0.0] * 96, [n // 2 for n in range(96)], seed=0, metric=METRICS["cut"])
     assert none.low == 0.0 and none.high == pytest.approx(0.0741, abs=1e-3) and none.clusters == 48
-    every = figure_of([1.0] * 96, list(range(96)), seed=0, share=True)
+    every = figure_of([1.0] * 96, list(range(96)), seed=0, metric=METRICS["cut"])
     assert every.low == pytest.approx(0.9615, abs=1e-3) and every.high == 1.0
+
+
+def test_no_figure_of_distinct_2_is_above_one():
+    texts = [f"unlike{n} words{n} here{n}" for n in range(60)] + ["some words again", "some words again"]
+    numbers = distinct_2(texts)
+    free = figure_of(numbers, list(range(62)), seed=0)
+    held = figure_of(numbers, list(range(62)), seed=0, metric=METRICS["distinct_2"])
+    assert free.high is not None and free.high > 1.0 == held.high and held.low == free.low
 
 
 def test_metrics_are_found_by_name():

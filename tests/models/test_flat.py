@@ -11,7 +11,7 @@ from burnish.errors import ModelError
 from burnish.models.attention import NAME, flat_attention, refuse, window
 from burnish.models.language import LanguageModel
 from burnish.models.selfcheck import fixed_stream, self_check
-from burnish.objectives import Answer, Tree, pack
+from burnish.objectives import Answer, Span, Tree, pack
 
 
 def tree(prompt: list[int], *answers: list[int]) -> Tree:
@@ -162,9 +162,11 @@ def test_the_window_is_read_from_the_configuration():
 
 def test_flat_attention_refuses_what_it_does_not_implement():
     q = torch.zeros(1, 2, 3, 4)
-    for wrong in ({"spans": None}, {"spans": (), "dropout": 0.1}, {"spans": (), "attention_mask": q}):
+    right = {"attention_mask": None, "spans": (Span(0, 3),)}
+    assert flat_attention(torch.nn.Identity(), q, q, q, **right)[0].shape == (1, 3, 2, 4)
+    for wrong in ({"spans": None}, {"dropout": 0.1}, {"attention_mask": q}):
         with pytest.raises(ModelError, match="without spans"):
-            flat_attention(torch.nn.Identity(), q, q, q, **{"attention_mask": None, **wrong})
+            flat_attention(torch.nn.Identity(), q, q, q, **{**right, **wrong})
 
 
 def test_the_self_check_is_kept_and_reused(tiny, tmp_path):

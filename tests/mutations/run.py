@@ -1,6 +1,6 @@
 """Puts each mutation into a copy of the tree, one at a time, and demands that its test turns red.
 
-    python -m tests.mutations.run [name ...]
+    python tests/mutations/run.py [name ...]
 
 Exit code 1 where a test stays green, or where the source text of a mutation is no longer found.
 """

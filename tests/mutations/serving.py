@@ -104,9 +104,9 @@ MUTATIONS = [
     ),
     Mutation(
         name="serving: a client that hangs up cancels the loading for all",
-        file="src/burnish/serving/lanes.py",
-        old="        lane.loaded.set_running_or_notify_cancel()  #",
-        new="        #",
+        file=SERVICE,
+        old="await asyncio.shield(asyncio.wrap_future(lane.loaded))",
+        new="await asyncio.wrap_future(lane.loaded)",
         tests=f"{ANSWERS}::test_a_client_that_leaves_while_a_version_loads_does_not_stop_the_others",
     ),
     Mutation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -47,16 +46,17 @@ group = 4
 """
 
 
-@pytest.fixture
-def tiny_project(tmp_path: Path, tiny_model_folder: Path) -> Path:
-    """A folder with a recipe ``tiny.toml`` and its rows; returns the recipe's path."""
+def make_project(folder: Path, base: Path) -> Path:
+    """A recipe ``tiny.toml`` and its rows in ``folder``; returns the recipe's path."""
     for name, most in (("train", 96), ("dev", 60), ("test", 60), ("prompts", 20)):
         lines = (SUPPORT / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:most]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    recipe = tmp_path / "tiny.toml"
-    recipe.write_text(RECIPE.format(base=tiny_model_folder))
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = folder / "tiny.toml"
+    recipe.write_text(RECIPE.format(base=base))
     return recipe
 
 
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+@pytest.fixture
+def tiny_project(tmp_path: Path, tiny_model_folder: Path) -> Path:
+    """A fresh tiny project; its recipe's path."""
+    return make_project(tmp_path, tiny_model_folder)

@@ -31,6 +31,8 @@ def test_a_card_says_what_it_was_made_of_and_how_it_was_judged(tmp_path: Path):
         f"- votes: 512 simulated ({votes.id})",
         "- rank: 4 (auto: enough)",
         "- updates: 3",
+        "- stopped: none",
+        "- dev: kl 0.012, length 12.50",
         "gate: passed",
         "win rate against support@1: 0.75",
         "96 simulated votes of 2 raters",
@@ -47,7 +49,7 @@ def test_the_base_has_a_card_too(tmp_path: Path):
 
 def test_registry_and_gates_do_without_torch():
     code = (
-        "import sys, burnish.registry, burnish.evaluation, burnish.tasks\n"
+        "import sys, burnish.registry, burnish.evaluation\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -156,6 +156,21 @@ def went_round(
     return desk
 
 
+def waiting(folder: Path, votes: int) -> Desk:
+    """A desk at which support@1 serves and people have cast so many of the votes that the reward needs."""
+    desk = Desk(open_store(folder / ".burnish"))
+    rows = {name: rows_of(name) for name in ("train", "dev", "test", "prompts")}
+    dataset = _dataset(desk, rows)
+    base = desk.version("base", (), {}, {})
+    sft = desk.version("sft", (base, dataset), {}, {"updates": 32, "rows": 256})
+    _log_sft(desk, sft)
+    _first_gate(desk, base, sft, dataset, rows["dev"])
+    desk.record("start", "start", {"version": sft.id}, (sft,))
+    desk.pairs(sft, _neighbours(rows["train"], rows["train"], max(votes, 40)), "support-1")
+    desk.person("ana", ["left", "right", "tie"] * (votes // 3) + ["left"] * (votes % 3))
+    return desk
+
+
 def rows_of(name: str) -> list[Row]:
     """The demonstration's rows of a split."""
     found = []

@@ -1,17 +1,257 @@
-"""The pages in a real browser, in front of a real server and store."""
+"""The pages in a real browser, in front of a real server, store and (tiny) model."""
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
+from burnish import feedback
+from burnish.records import Message, Row
+from burnish.store import RunLog
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+    from web.desk import Desk
+
 pytestmark = pytest.mark.browser
+EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1> {{ 7*7 }} {% raw %} </p></template> &amp; \"'>"
 
 
-def test_the_chat_streams_an_answer_with_its_version(page) -> None:
+def ask(page: Page, text: str = "my kettle is cracked") -> Locator:
+    """Send a message on the chat page; returns the whole answer."""
     page.goto("/chat")
-    page.get_by_label("Your message").fill("my kettle is cracked")
+    page.get_by_label("Your message").fill(text)
     page.keyboard.press("Enter")
-    answer = page.locator(".turn.model")
+    answer = page.locator(".turn.model").last
     answer.locator("footer").wait_for()
-    assert answer.locator("p.said").inner_text().startswith("I am sorry. Please reply")
+    return answer
+
+
+def vote_as(page: Page, name: str) -> None:
+    page.get_by_label("Name").fill(name)
+    page.keyboard.press("Enter")
+
+
+def begin(page: Page, name: str = "ana") -> None:
+    """Start comparing from the keyboard."""
+    page.goto("/compare")
+    page.get_by_role("button", name="Start").press("Enter")
+    vote_as(page, name)
+    page.locator("#asked p").first.wait_for()
+
+
+def human(desk: Desk, **kinds: object) -> list:
+    return feedback.votes(desk.store, "support", sources=["human"], **kinds)  # type: ignore[arg-type]
+
+
+def test_the_chat_streams_an_answer_with_its_version(page: Page) -> None:
+    answer = ask(page)
+    assert answer.locator("p.said").inner_text().startswith("I am sorry. Please reply with a photo.")
     assert answer.locator(".version").inner_text() == "support@2"
+    assert page.get_by_label("Your message").input_value() == ""
+
+
+def test_evil_text_in_question_and_answer_stays_text(page: Page) -> None:
+    answer = ask(page, EVIL)
+    assert EVIL in answer.locator("p.said").inner_text()
+    assert page.locator(".turn.person p.said").inner_text() == EVIL
+    assert page.locator(".thread img, .thread script").count() == 0
+
+
+def test_a_thumb_is_stored_and_taken_back(page: Page, desk: Desk) -> None:
+    answer = ask(page)
+    answer.get_by_role("button", name="Not helpful").click()
+    vote_as(page, "<b>ana</b>")
+    answer.get_by_text("Stored.").wait_for()
+    assert page.locator("#rater-name").inner_text() == "<b>ana</b>"
+    (vote,) = human(desk, kinds=["thumb"])
+    assert (vote.value, desk.store.record(vote.version).name) == (-1.0, "support@2")
+    assert desk.store.exchanges.get(vote.exchange).answer == answer.locator("p.said").inner_text()
+    answer.get_by_role("button", name="Undo").click()
+    answer.get_by_text("Taken back.").wait_for()
+    assert answer.get_by_role("button", name="Not helpful").get_attribute("aria-pressed") == "false"
+    assert not human(desk)
+
+
+def test_a_correction_is_stored_as_it_was_typed(page: Page, desk: Desk) -> None:
+    answer = ask(page)
+    answer.get_by_role("button", name="Correct it").click()
+    field = answer.get_by_label("The answer as it should have been")
+    answer.get_by_role("button", name="Store the correction").click()
+    answer.get_by_text("Change the text first.").wait_for()
+    field.fill(f"Better: {EVIL}")
+    answer.get_by_role("button", name="Store the correction").click()
+    vote_as(page, "ana")
+    answer.get_by_text("Correction stored.").wait_for()
+    (vote,) = human(desk, kinds=["edit"])
+    assert vote.text == f"Better: {EVIL}"
+
+
+def test_a_vote_whose_reply_was_lost_is_counted_once(page: Page, desk: Desk) -> None:
+    answer = ask(page)
+    lost: list[str] = []
+
+    def lose(route) -> None:  # type: ignore[no-untyped-def]
+        route.fetch()
+        lost.append(json.loads(route.request.post_data)["key"])
+        route.abort()
+
+    page.route("**/v1/feedback", lose, times=1)
+    answer.get_by_role("button", name="Helpful", exact=True).click()
+    vote_as(page, "ana")
+    answer.get_by_text("Not stored").wait_for()
+    answer.get_by_role("button", name="Helpful", exact=True).click()
+    answer.get_by_text("Stored.", exact=True).wait_for()
+    assert [vote.key for vote in human(desk)] == lost
+
+
+def test_votes_by_keyboard_alone(page: Page, desk: Desk) -> None:
+    begin(page)
+    for key, said in (("1", "Thank you, 1 of 24."), ("0", "Thank you, 2 of 24."), ("2", "Thank you, 3 of 24.")):
+        page.keyboard.press(key)
+        page.get_by_text(said).wait_for()
+    cast = human(desk)
+    assert [{"a": "left", "b": "right"}.get(v.choice, "tie") == "tie" for v in cast] == [False, True, False]
+    assert cast[0].choice == cast[0].left and cast[2].choice != cast[2].left
+    page.keyboard.press("u")
+    page.get_by_text("Your last vote is taken back.").wait_for()
+    assert len(human(desk)) == 2
+    first = page.locator("#asked").inner_text()
+    page.keyboard.press("s")
+    page.get_by_text("Skipped.").wait_for()
+    assert page.locator("#asked").inner_text() != first
+    assert len(human(desk)) == 2
+
+
+def test_the_side_that_was_clicked_is_the_answer_that_wins(page: Page, desk: Desk) -> None:
+    begin(page)
+    right = page.locator("#right").inner_text()
+    page.get_by_role("button", name="Second").click()
+    page.get_by_text("Thank you, 1 of 24.").wait_for()
+    (vote,) = human(desk)
+    winner = vote.exchange if vote.choice == "a" else vote.other
+    assert desk.store.exchanges.get(winner).answer == right
+
+
+def test_another_rater_gets_a_draw_of_their_own(page: Page, desk: Desk) -> None:
+    """The sides are drawn for each rater: who changes the name must see the pair again before voting."""
+    begin(page)
+    page.get_by_role("button", name="Change").click()
+    with page.expect_response("**/compare/next"):
+        vote_as(page, "ben")
+    page.wait_for_function("document.activeElement.id === 'asked'")
+    left = page.locator("#left").inner_text()
+    page.keyboard.press("1")
+    page.get_by_text("Thank you, 1 of 24.").wait_for()
+    (vote,) = human(desk)
+    assert desk.store.exchanges.get(vote.exchange if vote.choice == "a" else vote.other).answer == left
+    assert feedback.raters(desk.store, "support")[vote.rater].name == "ben"
+
+
+def test_the_comparison_is_blind_and_its_text_inert(page: Page, desk: Desk) -> None:
+    version = desk.made["rl"]
+    for item in feedback.comparisons(desk.store, "support", "support-2"):
+        rater = feedback.ensure_rater(desk.store, "support", "ana")
+        feedback.record_vote(desk.store, "support", rater, "compare", key=item.id, comparison=item.id, choice="tie")
+    desk.pairs(version, [(Row((Message("user", f"Q {EVIL}"),), None, 1), f"A {EVIL}", f"B {EVIL}")], "evil")
+    replies: list[str] = []
+    page.on("response", lambda r: replies.append(r.text()) if r.url.endswith("/compare/next") else None)
+    begin(page, "eve {{ 7*7 }}")
+    assert page.locator("#asked p").inner_text() == f"Q {EVIL}"
+    assert {page.locator("#left").inner_text(), page.locator("#right").inner_text()} == {f"A {EVIL}", f"B {EVIL}"}
+    assert page.locator("main img, main script").count() == 0
+    shown = page.locator("main").inner_text() + "".join(replies)
+    names = [v.name for v in desk.store.records("support", "version")] + [version.id, "evil-0a", "evil-0b"]
+    assert replies and not [name for name in names if name in shown]
+
+
+def test_charts_are_drawn_live_and_mark_what_is_not_finite(page: Page, desk: Desk) -> None:
+    folder = desk.store.path / "runs" / "0123456789abcdef"
+    log = RunLog(folder)
+    for step in range(6):
+        log.log(step, reward=float("nan") if step == 3 else 0.1 * step, kl=0.01 * step, policy=0.0)
+    holder = {"pid": os.getpid(), "who": "burnish run", "since": "2024-01-01"}
+    (desk.store.path / "run.holder").write_text(json.dumps(holder))
+    page.goto("/runs/0123456789abcdef")
+    reward = page.locator(".chart").filter(has=page.get_by_role("heading", name="Reward"))
+    reward.locator("svg").wait_for()
+    assert page.locator("#state").inner_text() == "Running: 6 steps so far"
+    assert reward.locator(".gap").get_attribute("data-value") == "not a number"
+    path = reward.locator("path.line").get_attribute("d") or ""
+    assert path.count("M") == 2 and path.count("L") == 3  # steps 0 to 2, a gap, steps 4 and 5
+    slider = page.get_by_role("slider", name="Reward by step")
+    slider.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "step 0: 0"
+    for _ in range(3):
+        slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "step 3: not a number"
+    kl = page.get_by_role("slider", name="KL to the start by step")
+    assert kl.get_attribute("aria-valuetext") == "step 3: 0.03"  # the charts show one step together
+    page.get_by_text("All figures as a table").click()
+    assert page.locator("#figures tbody tr").nth(3).inner_text().split("\t") == ["3", "not a number", "0.03", "0"]
+    log.log(6, reward=0.7, kl=0.05, policy=0.0, samples=["rollout-0-0"])
+    page.get_by_text("Running: 7 steps so far").wait_for(timeout=6000)
+    assert page.locator("#figures tbody tr").count() == 7
+    said = desk.store.exchanges.get("rollout-0-0")
+    assert page.locator("#samples [data-answer]").inner_text() == said.answer
+    (desk.store.path / "run.holder").unlink()
+    page.get_by_text("Not finished after 7 steps").wait_for(timeout=6000)
+
+
+def test_promotion_is_asked_once_more_and_a_refusal_said(page: Page, desk: Desk) -> None:
+    page.goto("/versions/support@0")
+    page.get_by_role("button", name="Promote").click()
+    page.get_by_role("button", name="No").click()
+    page.get_by_role("button", name="Promote").click()
+    page.get_by_role("button", name="Yes").click()
+    page.get_by_role("alert").wait_for()
+    assert "there is no verdict on it" in page.get_by_role("alert").inner_text()
+    page.goto("/versions/support@2")
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("button", name="Yes").click()
+    page.get_by_text("served before").wait_for()
+    page.goto("/")
+    assert page.get_by_role("heading", level=1).inner_text() == "support@1 answers now"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_the_window(page: Page, desk: Desk, width: int, scheme: str) -> None:
+    shots = os.environ.get("BURNISH_SHOTS")
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    run = desk.made["rl"].key[:16]
+    for path in ("/", "/chat", "/compare", "/runs", f"/runs/{run}", "/versions", "/versions/support@2", "/versions/no"):
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert over <= 0, path
+        assert page.locator("h1").count() == 1
+        if shots:
+            page.screenshot(path=Path(shots) / f"{path.strip('/').replace('/', '-')}-{width}-{scheme}.png", full_page=True)
+
+
+def test_everything_that_acts_is_named_and_reached_by_tab(page: Page) -> None:
+    for path in ("/", "/chat", "/compare", "/versions/support@2"):
+        page.goto(path)
+        wanted = page.evaluate(
+            "[...document.querySelectorAll('a, button, input, textarea, summary')]"
+            ".filter(e => e.checkVisibility() && !e.disabled).length"
+        )
+        reached = page.evaluate("document.activeElement !== document.body ? 1 : 0")
+        page.evaluate("document.activeElement.blur()")
+        seen = set()
+        for _ in range(wanted + 10):
+            page.keyboard.press("Tab")
+            name = page.evaluate(
+                "(e => e === document.body ? null : [e.tagName, (e.ariaLabel ?? e.labels?.[0]?.innerText ?? e.innerText)"
+                ".trim(), [...document.querySelectorAll('*')].indexOf(e)].join('|'))(document.activeElement)"
+            )
+            if name is not None:
+                assert name.split("|")[1] or "scroll" in page.evaluate("document.activeElement.className"), name
+                seen.add(name)
+        assert len(seen) >= wanted, (path, reached)

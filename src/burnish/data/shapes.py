@@ -64,6 +64,7 @@ class Reader:
         self.subject_name = subject
         self.answers = answers
         self.shapes: Counter[str] = Counter()
+        self.names: dict[str, str] = {}
         self.used: set[str] = set()
         self.notes: Counter[str] = Counter()
 
@@ -82,6 +83,7 @@ class Reader:
             if normal(name) in row and value is not None:
                 raise BadRow(f'two fields are named "{name.strip()}"', "rename one of them")
             row.setdefault(normal(name), value)
+            self.names.setdefault(normal(name), name.strip())
         messages = self._messages(row)
         documents = self._documents(row)
         texts = [m.content for m in messages] + [d.text for d in documents]
@@ -134,9 +136,9 @@ class Reader:
             raise BadRow(f"no field known as a prompt, only {named(row)}", "name it prompt, question or messages")
         if reply is None and "chosen" in row and "rejected" in row:
             raise BadRow("chosen and rejected answers are votes, not examples", "rename chosen to answer to learn it")
-        shape = SHAPES.get(
-            (ask, reply or ""), f'columns "{ask}" and "{reply}"' if reply else f'bare prompts in "{ask}"'
-        )
+        columns = [f'"{self.names[name]}"' for name in (ask, reply) if name]
+        plain = f"columns {' and '.join(columns)}" if reply else f"bare prompts in {columns[0]}"
+        shape = SHAPES.get((ask, reply or ""), plain)
         self._saw(shape, ask, *([reply] if reply else []))
         return [*self._system(row), *self._asked(row, ask), *_answered(row, reply)]
 

@@ -180,7 +180,7 @@ def _measure(rule: Gate, evaluation: Record, judgement: Record | None, level: fl
             raise EvaluationError(f"{rule.metric} is measured against the start only")
         reference = None
     if reference is None:
-        return figure_of(own[name], clusters, seed=seed, level=level, share=metric.share)
+        return figure_of(own[name], clusters, seed=seed, level=level, metric=metric)
     other = body["items"][reference]
     if name not in other:
         raise EvaluationError(f"{rule.metric} was not measured for {rule.against}")

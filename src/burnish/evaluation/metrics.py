@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from burnish.records import Exchange, Figure
@@ -28,11 +28,13 @@ _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``better`` says which way is good (None: neither); ``share``: each item says yes or no."""
+    """``better`` says which way is good (None: neither); ``share``: each item says yes or no; ``most``: no figure can
+    be larger."""
 
     meaning: str
     better: Literal["higher", "lower"] | None
     share: bool = False
+    most: float = math.inf
 
 
 METRICS: Mapping[str, Metric] = {
@@ -41,7 +43,9 @@ METRICS: Mapping[str, Metric] = {
     "cut": Metric("share of answers that reached max_new_tokens", "lower", share=True),
     "changed": Metric("share of answers that differ from the start version's", None, share=True),
     "kl": Metric("nats per token away from the start version, by its own samples (k1)", "lower"),
-    "distinct_2": Metric("distinct pairs of neighbouring words over all such pairs, of all answers", "higher"),
+    "distinct_2": Metric(
+        "distinct pairs of neighbouring words over all such pairs, of all answers", "higher", most=1.0
+    ),
     "repeats": Metric("share of answers that say four words in a row twice", "lower", share=True),
     "length_ratio": Metric("mean length over the reference's mean length", None),
     "win_rate": Metric("how often raters preferred it to the reference, a tie counting a half", "higher"),
@@ -95,7 +99,7 @@ def distinct_2(texts: Sequence[str]) -> list[float]:
 
 
 def figure_of(
-    values: Numbers, clusters: Sequence[Any], *, seed: int, level: float = 0.95, share: bool = False
+    values: Numbers, clusters: Sequence[Any], *, seed: int, level: float = 0.95, metric: Metric | None = None
 ) -> Figure:
     """The mean of the items that have a number, with its interval over clusters.
 
@@ -106,10 +110,13 @@ def figure_of(
     numbers, groups = [value for value, _ in kept], [cluster for _, cluster in kept]
     if not kept or not all(map(math.isfinite, numbers)):
         return Figure(math.nan, None, None, len(set(groups)), level)
-    if share and len(set(numbers)) == 1:
+    if metric is not None and metric.share and len(set(numbers)) == 1:
         count = len(set(groups))
         return share_interval(round(numbers[0]) * count, count, level=level)
-    return mean_interval(numbers, groups, seed=seed, resamples=_resamples(level), level=level)
+    figure = mean_interval(numbers, groups, seed=seed, resamples=_resamples(level), level=level)
+    if metric is None or figure.high is None:
+        return figure
+    return replace(figure, high=min(figure.high, metric.most))
 
 
 def difference_of(a: Numbers, b: Numbers, clusters: Sequence[Any], *, seed: int, level: float = 0.95) -> Figure:

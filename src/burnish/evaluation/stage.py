@@ -87,7 +87,7 @@ def evaluate(
     }
     parents = {record.id: record for record in (dataset, *contenders.values())}
     seed = derive_seed(recipe.seed, "evaluation")
-    work = Work("evaluation", "evaluation", VERSION, settings, tuple(parents.values()), seed, recipe.name)
+    work = Work("evaluation", f"{split} evaluation", VERSION, settings, tuple(parents.values()), seed, recipe.name)
 
     def make() -> Mapping[str, Json]:
         held_out = _held_out(recipe, store, dataset, split, PROMPT_ONLY in contenders)
@@ -175,9 +175,9 @@ def _side(
 ) -> Measured:
     from burnish.evaluation.answers import answer_rows, logps
     from burnish.sampling import Params
-    from burnish.tasks.chat import ChatTask
+    from burnish.tasks import task_for
 
-    task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+    task = task_for(recipe, loaded.renderer)
     examples = held_out.examples if prompted else []
     params = Params(TEMPERATURE, 1.0, task.max_new_tokens, work.seed, loaded.renderer.stop_ids)
     same = [version.id, dataset.id, work.settings["split"], task.max_new_tokens, work.seed]
@@ -236,7 +236,7 @@ def _body(
         )
     figures = {
         name: {
-            metric: asdict(figure_of(values, clusters, seed=work.seed, share=_is_share(metric)))
+            metric: asdict(figure_of(values, clusters, seed=work.seed, metric=metric_of(metric)))
             for metric, values in side.numbers.items()
         }
         for name, side in measured.items()
@@ -279,11 +279,6 @@ def _differences(own: Numbers, other: Numbers, clusters: Sequence[int], seed: in
     found = {m: asdict(difference_of(own[m], other[m], clusters, seed=seed)) for m in shared}
     ratio = figure_of(ratio_numbers(own["length"], other["length"]), clusters, seed=seed)
     return found | {"length_ratio": asdict(ratio)}
-
-
-def _is_share(metric: str) -> bool:
-    found = metric_of(metric)
-    return found is not None and found.share
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from burnish.progress import Progress
 from burnish.records import Exchange, Json, Record, Row
 from burnish.sampling import Engine, Params
 from burnish.store import Store, Work, derive_seed
-from burnish.tasks.chat import ChatTask
+from burnish.tasks import task_for
 
 VERSION = 1
 OVERLAP_VOTES = 3
@@ -86,7 +86,7 @@ def _answers(
     known = store.exchanges.many([name for pair in names for name in pair])
     if len(known) < 2 * len(rows):
         loaded = load_version(store, version, cache)
-        task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+        task = task_for(recipe, loaded.renderer)
         engine = Engine(loaded.model.merged(), slots=SLOTS)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         prompts = [task.prompt_ids(row) for row in rows]

@@ -31,8 +31,8 @@ def preflight(project: Project) -> list[str]:
     for name, audit in examples.audits.items():
         lines += [f"{name}: {line}" for line in audit.lines()]
     rows = len(examples.splits["train"])
-    for name, choice in sft_settings(recipe, rows).items():
-        lines.append(f"sft.{name} = {choice.value} ({choice.why})")
+    for setting, choice in sft_settings(recipe, rows).items():
+        lines.append(f"sft.{setting} = {choice.value} ({choice.why})")
     gated: tuple[Split, ...] = ("dev", "test") if recipe.rl else ("test",)
     for split in gated:
         held_out = min(recipe.evaluate.items, len(examples.splits[split]))

@@ -115,21 +115,6 @@ class Project:
         )
         return self.store.record(self.store.once(work, lambda: {"version": wanted.id}).body["version"])
 
-    def freeze(self, number: int, start: Record) -> int:
-        """The last vote that turn ``number`` reads: fixed the first time it is asked for."""
-        from burnish.feedback import last_event
-
-        work = Work(
-            kind="freeze",
-            stage="freeze",
-            version=1,
-            settings={"turn": number, "sources": list(self.recipe.feedback.sources)},
-            parents=(start,),
-            seed=0,
-            project=self.recipe.name,
-        )
-        return int(self.store.once(work, lambda: {"up_to": last_event(self.store, self.recipe.name)}).body["up_to"])
-
     def promote_once(self, version: Record, only_first: bool = False) -> Promotion | None:
         """Promote a version that passed, unless it has been promoted before (a later rollback is a person's word)."""
         from burnish import registry
@@ -143,7 +128,9 @@ class Project:
         """Votes for training from the sources that the recipe learns from, later than event ``after``."""
         from burnish.feedback import votes
 
-        cast = votes(self.store, self.recipe.name, sources=self.recipe.feedback.sources, purpose="train")
+        kinds = self.recipe.reward.learn_from if self.recipe.reward else ()
+        sources = self.recipe.feedback.sources
+        cast = votes(self.store, self.recipe.name, kinds=kinds, sources=sources, purpose="train")
         return sum(vote.sequence > after for vote in cast)
 
     @property

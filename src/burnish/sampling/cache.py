@@ -139,7 +139,6 @@ class Plan:
         seen_SL = torch.arange(int(last_S.max()) + 1, device=device) <= last_S[:, None]
         mask_SL = torch.zeros(seen_SL.shape, dtype=dtype, device=device).masked_fill_(~seen_SL, float("-inf"))
         self.mask_S11L = mask_SL[:, None, None]
-
         self.every_slot = self.slots[: self.rows] == list(range(len(last_S)))
 
 
@@ -185,8 +184,11 @@ def cached_attention(
 
 
 def _rows(query_RHD: Tensor, keys: Tensor, values: Tensor, scale: float, plan: Plan) -> Tensor:
-    """One query a slot over a slice of the cache. Two batched products: faster here than the fused kernel, which is
-    made for many queries; the G query heads of a key head are the rows of its product, so that keys are not repeated."""
+    """One query a slot, over a slice of the cache.
+
+    Two batched products: the fused kernel is made for many queries and slower here. The G query heads of a key head
+    are the rows of its product, so that keys are not repeated.
+    """
     slots, length = len(plan.mask_S11L), plan.mask_S11L.shape[-1]
     key_heads, size = keys.shape[1], keys.shape[3]
     if plan.every_slot:

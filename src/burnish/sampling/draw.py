@@ -12,9 +12,7 @@ from torch.nn import functional as F
 BLOCK = 256
 
 
-def draw(
-    logits_NV: Tensor, temperature_N: Tensor, top_p_N: Tensor, uniform_N: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def draw(logits_NV: Tensor, temperature_N: Tensor, top_p_N: Tensor, uniform_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one id per row.
 
     Args:
@@ -24,7 +22,8 @@ def draw(
         uniform_N: float64 in [0, 1), ignored by greedy rows.
 
     Returns:
-        ids_N, logp_N (log-softmax(logits / temperature) of the id before truncation, temperature 1 for greedy rows) and finite_N: False where the logits are NaN or +inf or all -inf; such a row's id means nothing.
+        ids_N, logp_N (log-softmax(logits / temperature) of the id before truncation, temperature 1 for greedy rows) and
+        finite_N: False where the logits are NaN or +inf or all -inf; such a row's id means nothing.
     """
     greedy_N = temperature_N == 0
     scaled_NV = logits_NV.float()

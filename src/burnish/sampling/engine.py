@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import SamplingError
+from burnish.models.attention import window
 from burnish.progress import Progress, Silent
 from burnish.records import FinishReason
 from burnish.sampling.cache import ATTENTION, Plan, SlotCache
@@ -68,7 +69,8 @@ class Engine:
         model: A causal language model of transformers, or an object that holds one as ``module``, with any adapter
             merged. The engine owns it from here on: it switches its attention and packs its weights in place.
         slots: Most requests that decode at a time.
-        max_length: Most tokens of a prompt and its answer; the model's context by default. Memory grows as needed.
+        max_length: Most tokens of a prompt and its answer, within the model's context (and its sliding window, if it
+            has one). Memory grows as needed.
         prefill: Most prompt tokens that one step runs beside the decoding ones.
         pack: Lay out float32 weights for few rows (CPU); same results to rounding.
 
@@ -77,19 +79,16 @@ class Engine:
     """
 
     def __init__(
-        self, model: Any, slots: int = 64, max_length: int | None = None, prefill: int = 512, pack: bool = True
+        self, model: Any, slots: int = 64, max_length: int | None = None, prefill: int = 256, pack: bool = True
     ) -> None:
         module = getattr(model, "module", model)
         if slots < 1 or prefill < 1:
             raise SamplingError(f"slots {slots} and prefill {prefill} must be 1 or more")
         config = module.config.get_text_config()
-        context = int(getattr(config, "max_position_embeddings", 0) or max_length or 0)
-        self.max_length = min(context, max_length or context)
-        if self.max_length < 2:
-            raise SamplingError("the length of the model's context is unknown", mend="give the engine max_length")
+        self.max_length = _longest(config, max_length)
         self.slots, self.prefill = slots, prefill
         self._vocabulary, self._layers = int(config.vocab_size), int(config.num_hidden_layers)
-        self._module = module.eval().requires_grad_(False)
+        self._module = module.eval()
         self._module.set_attn_implementation(ATTENTION)
         if pack:
             pack_weights(self._module)
@@ -144,16 +143,19 @@ class Engine:
                 return True
         for slot, running in enumerate(self._running):
             if running.id == request_id:
+                if not running.drawn:
+                    self._empty(slot)  # nobody has seen yet whether its numbers are finite
                 self._free(slot)
                 return True
         return False
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Run one forward and draw one token for every request whose prompt is done; empty when idle.
+        """Run one forward and draw one token for every request whose prompt is done: none while prompts are run.
 
         Raises:
             NonFiniteLogits: For some requests; they are dropped, and the others' events come with the next step.
+                Any other error drops every request.
         """
         if self._held:
             events, self._held = self._held, []
@@ -169,7 +171,11 @@ class Engine:
             if feed.running.cached + len(feed.ids) == len(feed.running.ids):
                 ready.append(feed)
                 last.append(index)
-        logits_NV = self._forward(plan, last)
+        try:
+            logits_NV = self._forward(plan, last)
+        except BaseException:
+            self.clear()
+            raise
         for feed in feeds:
             feed.running.cached += len(feed.ids)
         return self._draw(ready, logits_NV) if ready else []
@@ -196,17 +202,12 @@ class Engine:
             raise
         return [[made[i, j] for j in range(n)] for i in range(len(prompts))]
 
-    @torch.inference_mode()
     def clear(self) -> None:
-        """Drop every request."""
-        self._waiting.clear()
-        self._held.clear()
-        for slot in reversed(range(len(self._running))):
-            self._free(slot)
+        """Drop every request, and with them what the slots hold."""
+        for kept in (self._waiting, self._running, self._left, self._held):
+            kept.clear()
 
-    def _collect(
-        self, owners: dict[int, tuple[int, int]], progress: Progress
-    ) -> dict[tuple[int, int], Sample]:
+    def _collect(self, owners: dict[int, tuple[int, int]], progress: Progress) -> dict[tuple[int, int], Sample]:
         made: dict[tuple[int, int], Sample] = {}
         drawn: dict[int, list[Event]] = {request_id: [] for request_id in owners}
         began, tokens = time.monotonic(), 0
@@ -252,19 +253,24 @@ class Engine:
     def _admit(self, plan: Plan, feeds: list[_Feed]) -> list[_Feed]:
         """Waiting requests take free slots, first come first served, while the step's budget lasts."""
         budget = self.prefill - sum(len(feed.ids) for feed in feeds if len(feed.ids) > 1)
-        coming_in = list(itertools.islice(self._waiting, self.slots - len(self._running)))
-        if coming_in:
-            longest = max(len(running.ids) + running.limit for running in coming_in)
-            self._cache.reserve(len(self._running) + len(coming_in), longest)
+        entering = list(itertools.islice(self._waiting, self.slots - len(self._running)))
+        if entering:
+            longest = max(len(running.ids) + running.limit for running in entering)
+            self._cache.reserve(len(self._running) + len(entering), longest)
         admitted: list[_Feed] = []
         coming = {feed.slot: feed.running.cached + len(feed.ids) for feed in feeds}
+        present = {slot: running.cached for slot, running in enumerate(self._running)}
+        present |= {slot: len(left) for slot, left in self._left.items()}
         while self._waiting and len(self._running) < self.slots and budget > 0:
             running, slot = self._waiting.popleft(), len(self._running)
             source, shared = self._longest_prefix(running.ids, coming)
-            if source < slot and shared > self._running[source].cached:
-                plan.copies.append((source, slot, shared))  # arrives with this step's forward
-            elif shared and source != slot:
-                self._cache.copy(source, slot, shared)
+            if shared > present.get(source, 0):
+                plan.copies.append((source, slot, shared))  # it arrives with this step's forward
+                present[slot] = 0
+            else:
+                if shared and source != slot:
+                    self._cache.copy(source, slot, shared)
+                present[slot] = shared
             running.cached = shared
             self._left.pop(slot, None)
             self._running.append(running)
@@ -291,13 +297,13 @@ class Engine:
         return best, length
 
     def _forward(self, plan: Plan, last: list[int]) -> Tensor:
-        """Logits [len(last), V] after the tokens at ``last`` of the step; the head runs on nothing else."""
+        """Logits [N, V] after the tokens at ``last`` of the step; the head runs on nothing else."""
         plan.seal(self._module.device, self._module.dtype)
         logits_1NV = self._module(
             input_ids=torch.tensor([plan.ids], device=self._module.device),
             position_ids=plan.positions_T[None],
             use_cache=False,
-            logits_to_keep=torch.tensor(last, dtype=torch.long, device=self._module.device),
+            logits_to_keep=torch.tensor(last or [0], device=self._module.device),
             plan=plan,
         ).logits
         return logits_1NV[0]
@@ -313,8 +319,7 @@ class Engine:
             if not finite:
                 broken.append(running.id)
                 done.append(feed.slot)
-                self._cache.clear(feed.slot)
-                running.cached = 0
+                self._empty(feed.slot)
                 continue
             running.ids.append(token)
             running.drawn += 1
@@ -333,6 +338,10 @@ class Engine:
             raise NonFiniteLogits(broken)
         return events
 
+    def _empty(self, slot: int) -> None:
+        self._cache.clear(slot)
+        self._running[slot].cached = 0
+
     def _free(self, slot: int) -> None:
         """Give a slot back: the last slot in use moves into it, so that those in use stay the first ones."""
         gone, last = self._running[slot], self._running.pop()
@@ -341,6 +350,20 @@ class Engine:
         if last is not gone:
             self._cache.copy(end, slot, last.cached)
             self._running[slot] = last
+
+
+def _longest(config: Any, wanted: int | None) -> int:
+    """Most tokens of prompt and answer: within the model's context, and within a sliding window if it has one."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        raise SamplingError(
+            f"the model's positions ({rope['rope_type']}) depend on the longest request", mend="take another model"
+        )
+    bounds = (wanted, getattr(config, "max_position_embeddings", None), window(config))
+    longest = min((int(bound) for bound in bounds if bound is not None), default=0)
+    if longest < 2:
+        raise SamplingError(f"a context of {longest} tokens leaves no room", mend="give the engine max_length")
+    return longest
 
 
 def sample(

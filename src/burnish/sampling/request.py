@@ -30,7 +30,9 @@ class Params:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise SamplingError(f"temperature {self.temperature} is not 0 or more", mend="0 is greedy, 1 the model's own")
+            raise SamplingError(
+                f"temperature {self.temperature} is not 0 or more", mend="0 is greedy, 1 the model's own"
+            )
         if not 0 < self.top_p <= 1:
             raise SamplingError(f"top_p {self.top_p} is not above 0 and at most 1", mend="1 keeps every token")
         if self.max_new_tokens < 1:
@@ -89,7 +91,9 @@ def require_exact(params: Params) -> None:
             f"top_p {params.top_p} truncates the distribution that training assumes", mend="set top_p = 1 to train"
         )
     if params.temperature == 0:
-        raise SamplingError("greedy answers have no distribution to train on", mend="set a temperature above 0 to train")
+        raise SamplingError(
+            "greedy answers have no distribution to train on", mend="set a temperature above 0 to train"
+        )
 
 
 def mismatch(sampled: Sequence[float], trained: Sequence[float]) -> float:

@@ -98,7 +98,6 @@ class Lanes:
             del self._lanes[lane.record.id]
 
     def _load(self, lane: Lane) -> None:
-        lane.loaded.set_running_or_notify_cancel()  # a client that leaves must not cancel it for the others
         try:
             lane.loaded.set_result(self._loader(lane.record))
         except Exception as error:

@@ -125,6 +125,7 @@ class AnswerService:
         self._require_room()
         lane = self._lanes.enter(record)
         try:
+            # shielded: a client that leaves must not cancel the load for the others
             loaded = await asyncio.shield(asyncio.wrap_future(lane.loaded))
             prompt_ids = await asyncio.to_thread(loaded.renderer.prompt, ask.messages, ask.documents)
             longest = loaded.engine.max_length - ask.max_tokens
@@ -170,16 +171,18 @@ class AnswerService:
         return command()
 
     def _run(self) -> None:
-        while True:
-            busy = [lane for lane in self._lanes.all() if lane.tickets]
-            self._obey(wait=not busy)
-            for lane in busy:
-                self._step(lane)
-            if self._end < float("inf") and self._may_stop():
-                return
-            del busy  # while the thread sleeps, nothing must keep a dropped version's weights
+        while self._end == float("inf") or not self._may_stop():
+            self._obey(wait=not self._step_all())
+
+    def _step_all(self) -> bool:
+        """One step of every version that is answering; whether any has more to do."""
+        busy = [lane for lane in self._lanes.all() if lane.tickets]
+        for lane in busy:
+            self._step(lane)
+        return any(lane.tickets for lane in busy)
 
     def _obey(self, wait: bool) -> None:
+        """Runs the commands that wait; with ``wait``, sleeps until there is one or the time is up."""
         with contextlib.suppress(queue.Empty):
             while True:
                 left = None if self._end == float("inf") else max(0.0, self._end - time.monotonic())

@@ -16,17 +16,13 @@ from burnish.statistics.resampling import mean_interval
 WORTH: dict[Choice, float] = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
-def win_rate(
-    choices: Sequence[Choice], clusters: Sequence[Hashable], *, seed: int, level: float = 0.95
-) -> Figure:
+def win_rate(choices: Sequence[Choice], clusters: Sequence[Hashable], *, seed: int, level: float = 0.95) -> Figure:
     """How often "a" was preferred, a tie counting as half, with its interval over clusters (prompts)."""
     worth_N = [WORTH[choice] for choice in choices]
     return mean_interval(worth_N, clusters, seed=seed, level=level)
 
 
-def agreement(
-    votes: Iterable[tuple[Hashable, Hashable, Choice]], *, seed: int, level: float = 0.95
-) -> Figure:
+def agreement(votes: Iterable[tuple[Hashable, Hashable, Choice]], *, seed: int, level: float = 0.95) -> Figure:
     """How often two raters of one item choose the same side: what a reward model's accuracy is held against.
 
     Takes (item, rater, choice). Pairs of votes of which one is a tie are left out, as they are where the

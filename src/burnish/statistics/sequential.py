@@ -9,14 +9,10 @@ from burnish.errors import EvaluationError
 from burnish.records import Figure
 from burnish.statistics.checks import Array, between, finite, tail
 
-VARIANCE = (
-    0.25  # no variable between 0 and 1 is less concentrated than a normal one of this variance (Hoeffding)
-)
+VARIANCE = 0.25  # no variable between 0 and 1 is less concentrated than a normal one of this variance (Hoeffding)
 
 
-def confidence_sequence(
-    values: Sequence[float] | Array, *, level: float = 0.95, best_at: int = 100
-) -> Figure:
+def confidence_sequence(values: Sequence[float] | Array, *, level: float = 0.95, best_at: int = 100) -> Figure:
     """The mean of values in [0, 1] with an interval that holds at all times at once.
 
     However often one looks, the chance that some look misses the truth is at most 1 - level: the two-sided

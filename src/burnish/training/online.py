@@ -14,13 +14,16 @@ from burnish.records import Json, Record, Row
 from burnish.rewards.learned import score_answers
 from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
+from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
+from burnish.training.credit import grpo
 from burnish.training.loop import Loop, Settings
 from burnish.training.rollouts import Budgets, Rollouts
 from burnish.training.settings import Choice, rl_settings, shown
 
 VERSION = 1
 KEPT_SAMPLES = 3
+CREDIT = {"grpo": grpo.advantages}
 
 
 def train_online(
@@ -54,7 +57,7 @@ def train_online(
 
     def make() -> Mapping[str, Json]:
         loaded = load_version(store, start, cache, trainable=True, progress=progress)
-        policy, task = loaded.model, ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+        policy, task = loaded.model, task_for(recipe, loaded.renderer)
         scorer = load_reward(store, reward, cache, like=policy)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
@@ -68,6 +71,7 @@ def train_online(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=policy.frozen_copy(),
             score=lambda prompts, answers: score_answers(scorer, prompts, answers),
+            credit=CREDIT[table.algorithm],
             keep=keep,
             prompts=[task.prompt_ids(row) for row in rows],
             prompts_per_rollout=table.prompts,

@@ -22,7 +22,7 @@ from burnish.records import Json, Record
 from burnish.rewards.pairs import Pair, pairs_of
 from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
-from burnish.tasks.chat import ChatTask
+from burnish.tasks import task_for
 from burnish.training.loop import Loop, Settings
 from burnish.training.settings import Choice, reward_settings, shown
 from burnish.training.supervised import Epochs
@@ -49,6 +49,8 @@ class Boundaries:
         place = 0
         for stream in pack(trees, budget):
             hidden = model.boundary(stream)
+            if hidden is None:  # every layer learns, or the slow path runs: nothing to keep
+                return cls(model, {})
             start = 0
             for tree in trees[place : place + stream.trees]:
                 kept[tree.answers[0].row] = hidden[start : start + tree.tokens()].clone()
@@ -58,7 +60,7 @@ class Boundaries:
         return cls(model, kept)
 
     def forward(self, stream: Stream) -> Outputs:
-        boundary = torch.cat([self.kept[row] for row in stream.rows_A[::2]])
+        boundary = torch.cat([self.kept[row] for row in stream.rows_A[::2]]) if self.kept else None
         return Outputs(scores_A=self.model.scores(stream, boundary=boundary))
 
 
@@ -95,7 +97,7 @@ def train_reward(
         votes = votes_until(store, recipe.name, frozen["up_to"], table.learn_from, frozen["sources"], purpose="train")
         pairs = pairs_of(store, votes, loaded.renderer, recipe.data.max_length)
         _require_preference(pairs, table.min_comparisons)
-        task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+        task = task_for(recipe, loaded.renderer)
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, held = _split(pairs, work.seed)
         model = RewardModel.on(loaded.model, Lora(choices["rank"].value), layers=table.layers, seed=work.seed)

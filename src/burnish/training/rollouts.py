@@ -15,13 +15,13 @@ from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult
 from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler
 from burnish.store import derive_seed
-from burnish.training.credit import grpo
 from burnish.training.loop import Stop
 
 MINIBATCHES = 2
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]], list[list[float]]]
+Credit = Callable[[Sequence[float]], list[float]]
 Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
 
 
@@ -46,14 +46,16 @@ class Budgets:
 class Rollouts:
     """Windows of reinforcement learning: ``prompts_per_rollout`` groups a rollout, cut into two minibatches.
 
-    ``sampler`` makes the engine of the current policy; ``score`` gives rewards; ``keep`` stores a few samples for
-    people to read and returns their ids; ``demonstrations`` are supervised trees mixed into every window.
+    ``sampler`` makes the engine of the current policy; ``score`` gives rewards, ``credit`` turns a group's into
+    advantages; ``keep`` stores a few samples for people to read and returns their ids; ``demonstrations`` are
+    supervised trees mixed into every window.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
     sampler: Callable[[], Sampler]
     reference: LanguageModel
     score: Score
+    credit: Credit
     keep: Keep
     prompts: Sequence[Sequence[int]]
     prompts_per_rollout: int
@@ -88,7 +90,7 @@ class Rollouts:
         """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures."""
         samples = self.sampler().sample(prompts, n, replace(self.params, seed=seed))
         rewards = self.score(prompts, [[s.ids for s in group] for group in samples])
-        advantages = [grpo.advantages(group) if n > 1 else [0.0] for group in rewards]
+        advantages = [self.credit(group) if n > 1 else [0.0] for group in rewards]
         trees = self._with_reference(
             [
                 Tree(prompt, tuple(_answer(s, a, row) for s, a in zip(group, advantage, strict=True)))

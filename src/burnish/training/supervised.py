@@ -18,7 +18,7 @@ from burnish.objectives.terms import likelihood_term
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.store import Store, Work, derive_seed
-from burnish.tasks.chat import ChatTask
+from burnish.tasks import task_for
 from burnish.training.loop import Loop, Settings
 from burnish.training.settings import sft_settings, shown
 
@@ -89,7 +89,7 @@ def train_supervised(
         model = loaded.model
         if not model.parameters():  # the base: a new adapter; any other version's own is continued
             model = model.sibling(lora=Lora(rank, layers=recipe.adapt.layers), trainable=True, seed=work.seed)
-        task = ChatTask(loaded.renderer, recipe.evaluate.max_new_tokens)
+        task = task_for(recipe, loaded.renderer)
         trees = [task.supervised(row) for row in rows]
         batch = choices["batch_size"].value
         windows = Epochs(trees, batch, work.seed)

@@ -14,7 +14,7 @@ from burnish.evaluation.report import SIMULATED, dominant_part, table
 from burnish.records import Figure, Json, Record
 from burnish.store import Store
 from burnish.web.runs import at_work
-from burnish.web.words import STAGES, count, figure_of
+from burnish.web.words import count, figure_of, origin
 
 State = Literal["done", "running", "waiting", "refused", "ahead"]
 COLUMNS = ("win_rate", "loss", "kl", "length", "cut", "distinct_2")  # beside the utility
@@ -35,11 +35,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """Where the turn stands. ``next_turn`` says what starts the next one, where the turn is over."""
+    """Where the turn stands. Of a turn that is over: what starts the next one, and which version was refused and why."""
 
     number: int
     steps: list[Step]
     next_turn: str | None
+    refusal: Mapping[str, Json] | None
 
 
 @dataclass
@@ -61,7 +62,7 @@ def serving(store: Store, project: str) -> dict[str, Json] | None:
     previous = store.record(line.previous).name if line.previous else None
     return {
         "name": record.name,
-        "stage": STAGES.get(record.body["stage"], record.body["stage"]),
+        "origin": origin(record.body["stage"]),
         "since": line.created_at,
         "action": line.action,
         "by": line.by,
@@ -80,11 +81,12 @@ def circle(store: Store, project: str, recipe: Recipe) -> Circle:
         blocked = any(step.state != "done" for step in steps)
         state: State = "done" if words else "ahead" if blocked else "running" if busy else "waiting"
         steps.append(Step(title, state, words or "", href))
-    steps = [_open(store, project, recipe, step) for step in steps]
-    refused = turn.over and not turn.made["verdict"].body["passed"]
-    if refused:
-        steps = [_refused(step) for step in steps]
-    return Circle(turn.number, steps, _next_turn(store, project, recipe) if turn.over and not busy else None)
+    if not turn.over:
+        return Circle(turn.number, [_open(store, project, recipe, step) for step in steps], None, None)
+    refusal = _refusal(store, turn.made["verdict"])
+    return Circle(
+        turn.number, [_ended(step, refusal is not None) for step in steps], _next_turn(store, project, recipe), refusal
+    )
 
 
 def quality(store: Store, project: str) -> dict[str, Json] | None:
@@ -176,11 +178,12 @@ def _stages(
     """Title, what the stage made (None: nothing yet) and the page about it, in the order of the circle."""
     made = turn.made
     sft, reward = made.get("sft"), made.get("reward")
-    improved = made.get("rl") or (made.get("candidate") if recipe.rl is not None and turn.over else None)
+    last = made.get("candidate")
+    improved = last if last is not None and last.body["stage"] == "rl" else made.get("rl")
     verdict = made.get("verdict")
     final = verdict is not None and (recipe.rl is None or verdict.body["stage"] == "rl" or turn.over)
     evaluation = made.get("evaluation")
-    tested = evaluation is not None and evaluation.body["split"] == "test"
+    tested = evaluation is not None and (evaluation.body["split"] == "test" or turn.over)
     stages: list[tuple[str, str | None, str | None]] = [
         ("Data", _rows(made.get("dataset")), None),
         ("SFT", sft.name if sft else None, sft and f"/versions/{sft.name}"),
@@ -193,13 +196,13 @@ def _stages(
             ("Reward", _accuracy(reward) if reward else None, reward and f"/runs/{reward.id}"),
             ("RL", improved.name if improved else None, improved and f"/versions/{improved.name}"),
         ]
-    candidate = improved if recipe.rl is not None else sft
+    candidate = improved or sft
     decided = ("passed" if verdict.body["passed"] else "said no") if verdict is not None and final else None
     production = registry.production(store, project)
     promoted = production.name if production is not None and decided == "passed" else None
     return [
         *stages,
-        ("Evaluation", f"{len(evaluation.body['rows'])} test prompts" if evaluation and tested else None, None),
+        ("Evaluation", f"{len(evaluation.body['rows'])} prompts" if evaluation and tested else None, None),
         ("Gate", decided, candidate and f"/versions/{candidate.name}"),
         ("Serving", promoted, "/chat"),
     ]
@@ -225,10 +228,20 @@ def _open(store: Store, project: str, recipe: Recipe, step: Step) -> Step:
     return Step(step.title, step.state, words, "/compare" if "of" in words.split() else None)
 
 
-def _refused(step: Step) -> Step:
-    if step.title == "Gate":
+def _ended(step: Step, refused: bool) -> Step:
+    """A stage of a turn that is over: what it did not reach, and the gate's no."""
+    if refused and step.title == "Gate":
         return Step(step.title, "refused", step.words, step.href)
-    return Step(step.title, "ahead", "as before", step.href) if step.title == "Serving" else step
+    if step.state == "done":
+        return step
+    return Step(step.title, "ahead", "as before" if step.title == "Serving" else "not reached")
+
+
+def _refusal(store: Store, verdict: Record) -> dict[str, Json] | None:
+    if verdict.body["passed"]:
+        return None
+    why = next(rule["why"] for rule in verdict.body["rules"] if not rule["passed"])
+    return {"name": store.record(verdict.body["candidate"]).name, "why": why}
 
 
 def _next_turn(store: Store, project: str, recipe: Recipe) -> str | None:

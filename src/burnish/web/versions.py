@@ -10,7 +10,7 @@ from burnish.evaluation.report import table
 from burnish.records import Json, Record
 from burnish.store import Lineage, Store
 from burnish.web.circle import column_title
-from burnish.web.words import STAGES, count, figure_of, interval, when
+from burnish.web.words import STAGES, count, figure_of, interval, origin, when
 
 STATES = {
     "production": "in production",
@@ -97,8 +97,7 @@ def view(store: Store, project: str, item: registry.Listed) -> dict[str, Json]:
         "name": record.name or record.id,
         "state": item.state,
         "words": STATES[item.state],
-        "stage": STAGES.get(record.body["stage"], record.body["stage"]),
-        "made": record.created_at,
+        "origin": origin(record.body["stage"]),
         "facts": list(_facts(store, record, family)),
         "verdict": _verdict(verdicts[-1]) if verdicts else None,
         "parents": _tree(record, family.ancestors, lambda inner: inner.parents),
@@ -129,7 +128,6 @@ def _verdict(verdict: Record) -> dict[str, Json]:
 def _facts(store: Store, record: Record, family: Lineage) -> Iterable[tuple[str, str]]:
     body = record.body
     yield "made", when(record.created_at)
-    yield "by", STAGES.get(body["stage"], body["stage"])
     yield "base", f"{body['base']['name']} ({body['base']['digest'][:12]})"
     for dataset in [r for r in family.ancestors if r.kind == "dataset"][-1:]:
         counts = ", ".join(f"{number:,} {split}" for split, number in dataset.body["counts"].items() if number)

@@ -9,11 +9,18 @@ from datetime import datetime
 from burnish.records import Figure, Json
 
 STAGES = {
-    "base": "the base model, as it came",
+    "base": "base model",
     "sft": "supervised fine-tuning",
     "rl": "reinforcement learning",
-    "import": "an imported adapter",
+    "import": "importing an adapter",
 }
+
+
+def origin(stage: str) -> str:
+    """Where a version comes from, as the beginning of a sentence."""
+    if stage == "base":
+        return "The base model, as it came"
+    return f"Made by {STAGES.get(stage, stage)}"
 
 
 def when(moment: str) -> str:

@@ -79,16 +79,23 @@ function finish(turn, reply, answer, cut) {
   follow(turn);
 }
 
+let last = null; // the answer that got the reader's last vote: only that one can be taken back
+
 /** The votes on one answer: a thumb, a correction, and the way back. */
 class Feedback {
   constructor(turn, id, answer) {
-    Object.assign(this, { turn, id, answer, last: null });
+    Object.assign(this, { turn, id, answer, pressed: null, before: null, pending: null, undoKey: null });
     this.note = turn.querySelector(".stored");
     this.undo = turn.querySelector(".undo");
     this.thumbs = [...turn.querySelectorAll("[data-value]")];
     for (const thumb of this.thumbs) thumb.addEventListener("click", () => this.thumb(thumb));
     turn.querySelector(".correct").addEventListener("click", () => this.open());
     this.undo.addEventListener("click", () => this.takeBack());
+  }
+
+  press(thumb) {
+    this.pressed = thumb;
+    this.thumbs.forEach((b) => b.setAttribute("aria-pressed", String(b === thumb)));
   }
 
   async store(body, done) {
@@ -98,10 +105,13 @@ class Feedback {
     buttons.forEach((b) => (b.disabled = true));
     try {
       // one key for one intention: sent again after a lost reply, it is counted once
-      this.pending = this.pending?.same === JSON.stringify(body) ? this.pending : { same: JSON.stringify(body), key: crypto.randomUUID() };
+      const same = JSON.stringify([body, name]);
+      if (this.pending?.same !== same) this.pending = { same, key: crypto.randomUUID() };
       await json("POST", "/v1/feedback", { ...body, rater: name, key: this.pending.key });
-      this.last = { key: this.pending.key, rater: name };
       this.pending = null;
+      if (last) last.undo.hidden = true;
+      last = this;
+      this.undo.hidden = false;
       done();
     } catch (error) {
       this.tell(`Not stored: ${error.message}`, true);
@@ -110,11 +120,11 @@ class Feedback {
     }
   }
 
-  thumb(pressed) {
-    return this.store({ kind: "thumb", id: this.id, value: Number(pressed.dataset.value) }, () => {
-      this.thumbs.forEach((b) => b.setAttribute("aria-pressed", String(b === pressed)));
+  thumb(thumb) {
+    return this.store({ kind: "thumb", id: this.id, value: Number(thumb.dataset.value) }, () => {
+      this.before = this.pressed;
+      this.press(thumb);
       this.tell("Stored.");
-      this.undo.hidden = false;
     });
   }
 
@@ -130,9 +140,9 @@ class Feedback {
       const text = field.value.trim();
       if (!text || text === this.answer.trim()) return this.tell("Change the text first.", true);
       this.store({ kind: "edit", id: this.id, text }, () => {
+        this.before = this.pressed;
         this.close(form);
         this.tell("Correction stored.");
-        this.undo.hidden = false;
       });
     });
     this.turn.append(form);
@@ -147,8 +157,11 @@ class Feedback {
 
   async takeBack() {
     try {
-      await json("POST", "/v1/feedback/undo", { rater: this.last.rater, key: crypto.randomUUID() });
-      this.thumbs.forEach((b) => b.setAttribute("aria-pressed", "false"));
+      this.undoKey ??= crypto.randomUUID();
+      await json("POST", "/v1/feedback/undo", { rater: await askRater(), key: this.undoKey });
+      this.undoKey = null;
+      last = null;
+      this.press(this.before);
       this.undo.hidden = true;
       this.tell("Taken back.");
       this.turn.querySelector(".correct").focus();

@@ -11,6 +11,8 @@ const buttons = [...desk.querySelectorAll("[data-choice]")];
 const skipped = [];
 let item = null;
 let busy = false;
+let undoKey = crypto.randomUUID();
+let takenBack = false; // one vote back, not two
 
 function say(text, bad = false) {
   status.textContent = text;
@@ -31,18 +33,28 @@ function show(state) {
   at("progress").max = Math.max(state.total, 1);
   at("progress").value = state.done;
   at("count").textContent = `${state.done} of ${state.total}`;
-  at("undo").hidden = state.done === 0;
+  at("undo").hidden = state.done === 0 || takenBack;
   foreseen(state.foreseen);
   if (!item) return;
   const asked = at("asked");
-  asked.replaceChildren(...item.prompt.map((message) => {
-    const line = document.createElement("p");
-    line.className = "said";
-    line.textContent = message.content;
-    return line;
-  }));
+  asked.replaceChildren(...item.prompt.map(said), ...item.documents.map(folded));
   for (const side of ["left", "right"]) sides[side].textContent = item[side];
   item.key = crypto.randomUUID();
+}
+
+function said({ role, content }) {
+  const line = document.createElement("p");
+  line.className = role === "user" ? "said" : "said soft";
+  line.textContent = content;
+  return line;
+}
+
+function folded({ title, text }) {
+  const details = document.createElement("details");
+  const summary = document.createElement("summary");
+  summary.textContent = title || "Document";
+  details.append(summary, said({ role: "user", content: text }));
+  return details;
 }
 
 function foreseen(found) {
@@ -50,10 +62,12 @@ function foreseen(found) {
   if (found) at("foreseen").textContent = found;
 }
 
-async function next(said) {
-  const state = await json("POST", "/pages-api/compare/next", { rater: await askRater(), skipped });
+async function next(words) {
+  const name = await askRater();
+  const state = await json("POST", "/pages-api/compare/next", { rater: name, skipped });
   show(state);
-  say(said(state));
+  if (item) item.rater = name; // which side stands left was drawn for this rater
+  say(words(state));
   (item ? at("asked") : at("finished")).focus({ preventScroll: true });
   window.scrollTo({ top: 0 });
 }
@@ -72,8 +86,9 @@ async function attempt(work) {
 
 const vote = (choice) => attempt(async () => {
   if (!item) return;
-  const body = { kind: "compare", comparison: item.comparison, choice, rater: await askRater(), key: item.key };
+  const body = { kind: "compare", comparison: item.comparison, choice, rater: item.rater, key: item.key };
   await json("POST", "/v1/feedback", body);
+  takenBack = false;
   await next((state) => `Thank you, ${state.done} of ${state.total}.`);
 });
 
@@ -85,7 +100,8 @@ const skip = () => attempt(async () => {
 
 const undo = () => attempt(async () => {
   if (at("undo").hidden) return;
-  await json("POST", "/v1/feedback/undo", { rater: await askRater(), key: crypto.randomUUID() });
+  await json("POST", "/v1/feedback/undo", { rater: await askRater(), key: undoKey });
+  [undoKey, takenBack] = [crypto.randomUUID(), true];
   await next(() => "Your last vote is taken back.");
 });
 
@@ -97,6 +113,7 @@ at("undo").addEventListener("click", undo);
 at("begin").addEventListener("click", async () => {
   if (await askRater()) attempt(() => next(() => ""));
 });
+document.addEventListener("rater", () => desk.hidden || attempt(() => next(() => "")));
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, dialog");
   if (typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey || desk.hidden) return;

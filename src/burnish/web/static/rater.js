@@ -23,9 +23,11 @@ export function askRater(again = false) {
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       const name = field.value.trim();
-      if (dialog.returnValue === "keep" && name) localStorage.setItem(KEY, name);
+      const changed = dialog.returnValue === "keep" && name && name !== rater();
+      if (changed) localStorage.setItem(KEY, name);
       dialog.returnValue = "";
       show();
+      if (changed && again) document.dispatchEvent(new CustomEvent("rater"));
       resolve(rater());
     }, { once: true });
   });

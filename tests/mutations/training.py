@@ -1,0 +1,109 @@
+"""Bugs of the step loop, checkpoints and reinforcement learning that a test must see."""
+
+from __future__ import annotations
+
+from mutations.case import Mutation
+
+LOOP, ROLLOUTS, GRPO = (f"src/burnish/training/{name}" for name in ("loop.py", "rollouts.py", "credit/grpo.py"))
+CHECKPOINT, TESTS = "src/burnish/training/checkpoint.py", "tests/training/"
+
+MUTATIONS = [
+    Mutation(
+        "averaging per micro-batch",
+        LOOP,
+        "loss = loss + term.weight * result.total / counts[term.name]",
+        "loss = loss + term.weight * result.total / max(result.units, 1.0)",
+        TESTS + "test_loop.py::test_the_gradient_does_not_depend_on_the_cut",
+    ),
+    Mutation(
+        "a declared count that nobody checks",
+        LOOP,
+        "if not math.isclose(used, counts[term.name], rel_tol=1e-5, abs_tol=1e-6):",
+        "if False:",
+        TESTS + "test_loop.py::test_a_count_that_differs_from_what_was_used_is_an_error",
+    ),
+    Mutation(
+        "a non-finite loss takes a step",
+        LOOP,
+        "if not torch.isfinite(loss):",
+        "if False:",
+        TESTS + "test_loop.py::test_a_non_finite_loss_stops_before_the_step_and_names_the_rows",
+    ),
+    Mutation(
+        "a window without a supervised token trains silently",
+        LOOP,
+        "if not any(counts[term.name] for term in self.terms if term.weight):",
+        "if False:",
+        TESTS + "test_loop.py::test_a_window_without_a_supervised_token_leaves_the_weights_alone",
+    ),
+    Mutation(
+        "resume loses the optimizer",
+        LOOP,
+        "self.optimizer.state[parameter] = slots",
+        "pass",
+        TESTS + "test_loop.py::test_a_resumed_run_ends_bit_equal",
+    ),
+    Mutation(
+        "resume repeats an update",
+        LOOP,
+        "        return found.step\n",
+        "        return max(0, found.step - 1)\n",
+        TESTS + "test_loop.py::test_a_resumed_run_ends_bit_equal",
+    ),
+    Mutation(
+        "the old checkpoint is deleted before the new one is whole",
+        CHECKPOINT,
+        "    shutil.rmtree(fresh, ignore_errors=True)\n    try:",
+        "    shutil.rmtree(fresh, ignore_errors=True)\n    shutil.rmtree(place, ignore_errors=True)\n    try:",
+        TESTS + "test_checkpoint.py::test_a_full_disk_keeps_the_old_one",
+    ),
+    Mutation(
+        "a changed checkpoint is loaded",
+        CHECKPOINT,
+        "        if _digest(place / name) != digest:",
+        "        if False:",
+        TESTS + "test_checkpoint.py::test_a_flipped_byte_is_seen",
+    ),
+    Mutation(
+        "advantages are not centred",
+        GRPO,
+        "return [(r - mean) / spread for r in rewards_G]",
+        "return [r / spread for r in rewards_G]",
+        TESTS + "test_grpo.py::test_by_hand",
+    ),
+    Mutation(
+        "noise among equal rewards becomes loud",
+        GRPO,
+        "if spread < SMALLEST_SPREAD:",
+        "if spread == 0:",
+        TESTS + "test_grpo.py::test_equal_rewards_carry_nothing",
+    ),
+    Mutation(
+        "a NaN budget passes",
+        ROLLOUTS,
+        "if not kl <= self.kl:",
+        "if kl > self.kl:",
+        TESTS + "test_rollouts.py::test_budgets_stop",
+    ),
+    Mutation(
+        "a mismatch of sampler and trainer goes unseen",
+        ROLLOUTS,
+        "if tokens >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:",
+        "if False:",
+        TESTS + "test_rollouts.py::test_sampler_and_trainer_agree_and_a_difference_stops",
+    ),
+    Mutation(
+        "a killed rollout is another one when replayed",
+        ROLLOUTS,
+        'seed = derive_seed(self.seed, "rollout", str(rollout))',
+        'seed = derive_seed(self.seed, "rollout", str(id(self._groups)))',
+        TESTS + "test_rollouts.py::test_a_rollout_is_replayed_whole",
+    ),
+    Mutation(
+        "a reward that is not finite counts as a reward",
+        ROLLOUTS,
+        "if not all(map(math.isfinite, all_rewards)):",
+        "if False:",
+        TESTS + "test_rollouts.py::test_a_reward_that_is_not_finite_stops",
+    ),
+]

@@ -1,0 +1,136 @@
+"""Rollouts: figures by hand, budgets, replay, and the leash between sampler and trainer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from burnish.errors import TrainingError
+from burnish.models.adapters import Lora
+from burnish.models.base import resolve_base
+from burnish.models.language import LanguageModel
+from burnish.objectives.stream import pack
+from burnish.sampling import Engine, Params, Sample
+from burnish.training.credit import grpo
+from burnish.training.loop import Stop
+from burnish.training.rollouts import Budgets, Rollouts
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    torch.set_num_threads(1)
+    base = LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path_factory.mktemp("cache")))
+    policy = base.sibling(lora=Lora(4), trainable=True, seed=3)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in policy.parameters().values():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return policy
+
+
+def by_length(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
+    return [[float(len(set(ids))) for ids in group] for group in answers]
+
+
+def rollouts_of(model: LanguageModel, **changed: Any) -> Rollouts:
+    values: dict[str, Any] = {
+        "sampler": lambda: Engine(model.merged(), slots=8),
+        "reference": model.frozen_copy(),
+        "score": by_length,
+        "credit": grpo.advantages,
+        "keep": lambda step, chosen, groups: [],
+        "prompts": [[5, 6, 7], [8, 9], [10, 11, 12, 13], [3]],
+        "prompts_per_rollout": 2,
+        "group": 3,
+        "params": Params(1.0, 1.0, 6, 0, (294,)),
+        "budgets": Budgets(0.1, 0.3),
+        "seed": 11,
+    }
+    return Rollouts(**{**values, **changed})
+
+
+class Fixed:
+    """A sampler that says what it was given."""
+
+    def __init__(self, groups: list[list[Sample]]) -> None:
+        self.groups = groups
+
+    def sample(self, prompts: Any, n: int, params: Params, progress: Any = None) -> list[list[Sample]]:
+        return self.groups
+
+
+def test_figures_by_hand(model: LanguageModel) -> None:
+    groups = [
+        [Sample((5, 6), (-1.0, -2.0), "stop"), Sample((5, 6), (-1.0, -2.0), "stop")],
+        [Sample((7,), (-0.5,), "length"), Sample((7, 8, 9), (-1.0, -1.0, -1.0), "stop")],
+    ]
+    rollouts = rollouts_of(model, sampler=lambda: Fixed(groups))
+    _, trees, figures = rollouts.measure([[5], [6]], 2, 0)
+    assert figures["reward"] == pytest.approx((2 + 2 + 1 + 3) / 4)
+    assert figures["length"] == 2.0
+    assert figures["cut_share"] == 0.25
+    assert figures["diversity"] == pytest.approx((0.5 + 1.0) / 2)
+    assert figures["idle_share"] == 0.5  # the first group's rewards are equal: 4 of 8 tokens carry nothing
+    reference = [r for t in trees for a in t.answers for r in a.streams["reference_logp"]]
+    sampled = [-1.0, -2.0, -1.0, -2.0, -0.5, -1.0, -1.0, -1.0]
+    assert figures["kl"] == pytest.approx(sum(s - r for s, r in zip(sampled, reference, strict=True)) / 8)
+    assert [a.streams["advantage"][0] for t in trees for a in t.answers] == pytest.approx([0, 0, -1, 1])
+
+
+def test_a_rollout_is_replayed_whole(model: LanguageModel) -> None:
+    first, again = rollouts_of(model), rollouts_of(model)
+    first.window(0), first.window(1)
+    expected = [first.window(2), first.window(3)]
+    assert [again.window(2), again.window(3)] == expected
+    assert first.boundary(2) and not first.boundary(3)
+
+
+def test_every_prompt_is_used_once_a_pass(model: LanguageModel) -> None:
+    rollouts = rollouts_of(model)
+    assert sorted(rollouts._chosen(0) + rollouts._chosen(1)) == [0, 1, 2, 3]
+
+
+def test_kl_to_the_start_is_zero_before_any_update(model: LanguageModel) -> None:
+    rollouts = rollouts_of(model)
+    rollouts.window(0)
+    assert rollouts.figures()["kl"] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kl", "length", "said"),
+    [(0.2, 10.0, "KL"), (math.nan, 10.0, "KL"), (0.0, 14.0, "length"), (0.0, 6.0, "length"), (0.0, math.nan, "length")],
+)
+def test_budgets_stop(kl: float, length: float, said: str) -> None:
+    assert said in (Budgets(0.15, 0.3).exceeded(kl, length, 10.0) or "")
+    assert Budgets(0.15, 0.3).exceeded(0.1, 12.9, 10.0) is None
+
+
+def test_a_window_outside_the_budget_stops_training(model: LanguageModel) -> None:
+    with pytest.raises(Stop, match="KL"):
+        rollouts_of(model, budgets=Budgets(-1.0, 0.3)).window(0)
+
+
+def test_a_reward_that_is_not_finite_stops(model: LanguageModel) -> None:
+    broken = rollouts_of(model, score=lambda p, a: [[math.nan for _ in g] for g in a], credit=lambda r: [0.0] * len(r))
+    with pytest.raises(TrainingError, match="not finite"):
+        broken.window(0)
+
+
+def test_sampler_and_trainer_agree_and_a_difference_stops(model: LanguageModel) -> None:
+    rollouts = rollouts_of(model)
+    trees = rollouts.window(0)
+    stream = pack(trees, 1000, keep_last=False)[0]
+    with torch.no_grad():
+        outputs = model.logp(stream)
+    term = rollouts.mismatch_term()
+    result = term.loss(outputs, stream)
+    assert float(result.total) / result.units == pytest.approx(1.0, abs=1e-3)
+    rollouts.state["mismatch"] = (5000.0 * 1.02, 5000)
+    with pytest.raises(TrainingError, match="disagree"):
+        term.loss(outputs, stream)
+    rollouts.window(1)  # the policy has moved by then: a difference is drift, not mismatch
+    assert term.count(trees) == 0.0 and float(term.loss(outputs, stream).total) == 0.0
