@@ -1,7 +1,7 @@
 """Writes the generated pages of docs/reference: the recipe's keys and the command line.
 
-    python docs/generate.py            # write
-    python docs/generate.py --check    # exit 1 where a page is not what the code says
+python docs/generate.py            # write
+python docs/generate.py --check    # exit 1 where a page is not what the code says
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Data(Table):
     dev_share: Share = Field(default=0.1, description="Share of train that becomes dev where data.dev is absent.")
     test_share: Share = Field(default=0.1, description="Share of train that becomes test where data.test is absent.")
     max_length: Positive = Field(
-        default=512, description="Longest row in tokens; a longer one is dropped and reported."
+        default=512, description="Longest row in tokens; a longer one is an error that names it."
     )
 
 

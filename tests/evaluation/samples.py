@@ -70,7 +70,7 @@ class Desk:
         **body: Json,
     ) -> Record:
         """An evaluation of rl against start (sft) and base; by default rl is clearly better."""
-        contenders = {"base": self.base.id, "start": self.sft.id, "rl": (rl or self.rl).id}
+        contenders = {"base": self.base.id, "start": self.sft.id, "production": self.sft.id, "rl": (rl or self.rl).id}
         dataset = dataset or self.dataset
         values: dict[str, Any] = {
             "dataset": dataset.id,
@@ -78,7 +78,7 @@ class Desk:
             "candidate": "rl",
             "start": "start",
             "contenders": contenders,
-            "names": {"base": "support@0", "start": "support@1", "rl": "support@2"},
+            "names": {"base": "support@0", "start": "support@1", "production": "support@1", "rl": "support@2"},
             "rows": list(range(1, self.items + 1)),
             "clusters": list(clusters) if clusters is not None else list(range(1, self.items + 1)),
             "items": {name: dict(metrics) for name, metrics in (items or self.numbers()).items()},
@@ -111,7 +111,7 @@ class Desk:
             "repeats": [0.0] * n,
             "score.utility": noise(n, 1.0, 0.3, 9),
         }
-        return {"base": dict(start), "start": start, "rl": rl | changes}
+        return {"base": dict(start), "start": start, "production": start, "rl": rl | changes}
 
     def judgement(self, evaluation: Record, items: Sequence[float | None] | None = None, **body: Json) -> Record:
         """What raters said of rl against start; by default three in four prefer rl."""

@@ -48,9 +48,6 @@ def test_the_base_has_a_card_too(tmp_path: Path):
 
 
 def test_registry_and_gates_do_without_torch():
-    code = (
-        "import sys, burnish.registry, burnish.evaluation\n"
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
-    )
+    code = "import sys, burnish.registry, burnish.evaluation\nassert not {'torch', 'transformers'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

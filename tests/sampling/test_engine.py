@@ -30,7 +30,8 @@ GREEDY = Params(temperature=0, max_new_tokens=12)
 
 
 def generate(model: PreTrainedModel, prompt: Sequence[int], new: int) -> list[int]:
-    ids = model.generate(torch.tensor([list(prompt)]), max_new_tokens=new, do_sample=False, pad_token_id=0)
+    ids = torch.tensor([list(prompt)])
+    ids = model.generate(ids, attention_mask=ids.new_ones(ids.shape), max_new_tokens=new, do_sample=False)
     return ids[0, len(prompt) :].tolist()
 
 

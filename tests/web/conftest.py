@@ -18,6 +18,7 @@ from burnish.store import open_store
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
     from starlette.testclient import TestClient
+
     from web.desk import Desk
 
 TOKEN = "a-token-for-tests-that-is-long-enough-to-count"
@@ -120,12 +121,12 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 def served(desk: Desk):
     """The real service and app over a desk."""
     import torch
-    from web.desk import PROJECT, RECIPE
 
     from burnish.serving.loading import loader
     from burnish.serving.service import AnswerService
     from burnish.web.app import create_app
     from burnish.web.context import Context
+    from web.desk import PROJECT, RECIPE
 
     torch.set_num_threads(1)
     service = AnswerService(desk.store, PROJECT, RECIPE, loader(desk.store))

@@ -6,6 +6,7 @@ follows it. The text's pieces are tokens; the first follows the line break that 
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ def build(folder: Path, tiny: Path, pieces: Sequence[str]) -> Path:
             parameter.fill_(1.0 if "norm" in name else 0.0)
         model.get_input_embeddings().weight[:, :entries] = torch.eye(entries)
         model.get_output_embeddings().weight[stop, :entries] = 1.0
-        for token, following in zip(chain, chain[1:], strict=False):
+        for token, following in itertools.pairwise(chain):
             model.get_output_embeddings().weight[:, token] = 0.0
             model.get_output_embeddings().weight[following, token] = 4.0
     model.save_pretrained(folder)

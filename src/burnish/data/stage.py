@@ -69,10 +69,10 @@ def read_files(recipe: Recipe, folder: Path) -> dict[Split, Reading]:
 def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer | None) -> Examples:
     """The rows of the recipe as they will be trained and tested on; writes nothing.
 
-    Duplicates and rows that are too long go first, then the files are split, then the splits are kept apart.
+    Duplicates go first, then the files are split, then the splits are kept apart.
 
     Raises:
-        DataError: No training row is left.
+        DataError: A row does not fit data.max_length, or no training row is left.
     """
     dropped: list[Dropped] = []
     audits: dict[Split, Audit] = {}
@@ -80,10 +80,9 @@ def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer
     for name, reading in readings.items():
         rows, repeated = without_duplicates(reading.rows, where=name)
         audits[name] = audit(rows, renderer, recipe.data.max_length)
-        found = audits[name].rows
-        kept[name] = [row for row, audited in zip(rows, found, strict=True) if not audited.problem]
+        _require_whole(reading, audits[name])
+        kept[name] = rows
         dropped += repeated
-        dropped += [Dropped(r.number, r.problem, where=name) for r in found if r.problem]
     apart, lost, notes = _cut(recipe, kept)
     if not apart["train"]:
         said = "; ".join(str(d) for d in (*dropped, *lost)[:3])
@@ -141,6 +140,18 @@ def report(examples: Examples) -> list[str]:
     if len(examples.dropped) > 10:
         lines.append(f"  and {len(examples.dropped) - 10} more rows left out")
     return lines + [f"  {note}" for note in examples.odd]
+
+
+def _require_whole(reading: Reading, found: Audit) -> None:
+    """A row that does not fit is a mistake to mend, not one to cut: half an answer would be trained without its end."""
+    if found.bad:
+        said = "\n".join(f"  row {row.number}: {row.problem}" for row in found.bad[:10])
+        more = f"\n  and {len(found.bad) - 10} more" if len(found.bad) > 10 else ""
+        raise DataError(
+            f"{len(found.bad)} rows cannot be trained whole:\n{said}{more}",
+            where=str(reading.path),
+            mend="raise data.max_length, shorten these rows, or take them out",
+        )
 
 
 def _cut(recipe: Recipe, kept: Mapping[Split, list[Row]]) -> tuple[Splits, list[Dropped], list[str]]:

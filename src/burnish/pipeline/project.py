@@ -100,8 +100,8 @@ class Project:
 
         return registry.production(self.store, self.recipe.name)
 
-    def start(self, number: int, sft: Record) -> Record:
-        """The version that turn ``number`` starts from and is compared with, fixed when the turn begins."""
+    def start(self, number: int, sft: Record) -> tuple[Record, Record]:
+        """The version that turn ``number`` starts from, and the one in production then: fixed when the turn begins."""
         serving = self.production() or sft
         wanted = sft if number == 1 or self.recipe.start == "sft" else serving
         work = Work(
@@ -113,7 +113,17 @@ class Project:
             seed=0,
             project=self.recipe.name,
         )
-        return self.store.record(self.store.once(work, lambda: {"version": wanted.id}).body["version"])
+        fixed = self.store.once(work, lambda: {"version": wanted.id, "production": serving.id}).body
+        return self.store.record(fixed["version"]), self.store.record(fixed["production"])
+
+    def serving_before(self, candidate: Record, base: Record) -> Record:
+        """What was in production before ``candidate`` was promoted, or is now where it was not; else the base."""
+        from burnish import registry
+
+        lines = registry.history(self.store, self.recipe.name)
+        first = next((line for line in lines if line.version == candidate.id), None)
+        previous = first.previous if first else (self.production() or base).id
+        return self.store.record(previous) if previous else base
 
     def promote_once(self, version: Record, only_first: bool = False) -> Promotion | None:
         """Promote a version that passed, unless it has been promoted before (a later rollback is a person's word)."""

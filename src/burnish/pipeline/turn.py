@@ -68,8 +68,8 @@ def _supervised(project: Project, made: dict[str, Record]) -> None:
     contenders = {"base": base, "sft": sft}
     if last and recipe.evaluate.prompt_only:
         contenders["prompt_only"] = base
-    if last and (production := project.production()) is not None and production.id not in (base.id, sft.id):
-        contenders["production"] = production
+    if last:
+        contenders["production"] = project.serving_before(sft, base)
     made["evaluation"] = evaluate(
         recipe,
         store,
@@ -95,7 +95,8 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     assert recipe.reward is not None
     dataset = made["dataset"]
-    made["start"] = start = project.start(number, made["sft"])
+    start, production = project.start(number, made["sft"])
+    made["start"] = start
     if number == 1 or project.raters("train"):
         pairs = recipe.feedback.pairs
         made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
@@ -106,11 +107,9 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
     )
     made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
     made["candidate"] = rl = train_online(recipe, start, made["reward"], dataset, store, cache, progress)
-    contenders = {"base": made["base"], "start": start, "rl": rl}
+    contenders = {"base": made["base"], "start": start, "production": production, "rl": rl}
     if recipe.evaluate.prompt_only:
         contenders["prompt_only"] = made["base"]
-    if (production := project.production()) is not None and production.id not in {c.id for c in contenders.values()}:
-        contenders["production"] = production
     made["evaluation"] = evaluation = evaluate(
         recipe,
         store,
@@ -123,7 +122,7 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
         cache=cache,
         progress=progress,
     )
-    judging = judge_campaign(store, recipe.name, evaluation, "rl", "start", recipe.feedback.judge_votes)
+    judging = judge_campaign(store, recipe.name, evaluation, "rl", "production", recipe.feedback.judge_votes)
     _let_simulated_vote(project, judging, "judge")
     _require_votes(*waiting(store, recipe.name, judging))
     made["judgement"] = judgement = judged(store, recipe.name, judging, evaluation, recipe.seed)

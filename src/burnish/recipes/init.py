@@ -201,7 +201,7 @@ def _recipe_lines(inspection: Inspection, chosen: Mapping[str, str], data: str) 
         lines.append(f"system = {_toml(chosen['system'])}")
     row, answer = _tokens(inspection, "row", "p99"), _tokens(inspection, "trained", "p90")
     if row > 512:
-        lines.append(f"max_length = {row}  # in tokens; a longer row is left out and reported")
+        lines.append(f"max_length = {row}  # in tokens; a longer row is an error that names it")
     if answer > 48:
         lines += ["", "[evaluate]", f"max_new_tokens = {min(answer, 256)}  # nine of ten of your answers fit"]
     if answer > 128:

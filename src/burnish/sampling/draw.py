@@ -33,7 +33,7 @@ def draw(logits_NV: Tensor, temperature_N: Tensor, top_p_N: Tensor, uniform_N: T
     blocks_NB, probs_NBI = _blocks(probs_NV)
     finite_N = torch.isfinite(blocks_NB.sum(dim=-1))
 
-    ids_N = _invert(probs_NBI, blocks_NB, uniform_N)
+    ids_N = _invert(probs_NBI, blocks_NB, uniform_N).clamp_(max=logits_NV.shape[1] - 1)  # NaN finds no place
     for row in torch.nonzero((top_p_N < 1) & finite_N).flatten().tolist():
         ids_N[row] = _nucleus(probs_NV[row], float(top_p_N[row]), float(uniform_N[row]))
     if bool(greedy_N.any()):

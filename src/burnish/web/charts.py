@@ -27,7 +27,9 @@ KNOWN = (
     ),
     Panel("KL to the start", "How far the answers have moved from the start version, in nats a token.", ("kl",)),
     Panel("Length", "Mean length of the sampled answers, in tokens.", ("length",)),
-    Panel("Entropy", "How open the next token still is, in nats; near 0 the model repeats itself.", ("entropy/entropy",)),
+    Panel(
+        "Entropy", "How open the next token still is, in nats; near 0 the model repeats itself.", ("entropy/entropy",)
+    ),
     Panel("Clip share", "Share of tokens whose gradient the clip removed.", ("policy/clip_share",)),
     Panel("Diversity", "Share of different answers within a group to the same prompt.", ("diversity",)),
     Panel(
@@ -38,7 +40,9 @@ KNOWN = (
     Panel("Cut share", "Share of answers that the length limit cut off.", ("cut_share",)),
     Panel("Idle share", "Share of tokens in groups of equal reward, which teach nothing.", ("idle_share",)),
     Panel("Ratio", "Mean probability ratio of the policy to the one that sampled; 1 is on policy.", ("policy/ratio",)),
-    Panel("Loss on written answers", "Negative log-likelihood of the training answers, in nats a token.", ("likelihood",)),
+    Panel(
+        "Loss on written answers", "Negative log-likelihood of the training answers, in nats a token.", ("likelihood",)
+    ),
     Panel("Loss on comparisons", "Bradley-Terry loss, in nats a vote; a coin has 0.693.", ("pairwise",)),
     Panel("Accuracy", "Share of the training votes whose winner has the higher reward.", ("pairwise/accuracy",)),
     Panel("Margin", "Mean difference of reward between the two answers of a pair.", ("pairwise/margin",)),

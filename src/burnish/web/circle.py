@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """Where the turn stands. Of a turn that is over: what starts the next one, and which version was refused and why."""
+    """Where the turn stands. Of a turn that is over: what starts the next one, and which version was refused, why."""
 
     number: int
     steps: list[Step]
@@ -122,9 +123,7 @@ def quality(store: Store, project: str) -> dict[str, Json] | None:
 def votes(store: Store, project: str) -> dict[str, Json]:
     """Votes that stand: people's and simulated ones apart, each by kind."""
     cast = feedback.votes(store, project)
-    kinds = {
-        source: Counter(vote.kind for vote in cast if vote.source == source) for source in ("human", "simulated")
-    }
+    kinds = {source: Counter(vote.kind for vote in cast if vote.source == source) for source in ("human", "simulated")}
     return {
         "people": kinds["human"].total(),
         "simulated": kinds["simulated"].total(),
@@ -148,8 +147,8 @@ def _headline(store: Store, verdict: Record) -> str | None:
         if figure is None or figure.low is None or figure.high is None:
             continue
         if rule["metric"] == "win_rate":
-            ends = f"between {figure.low:.0%} and {figure.high:.0%}"
-            return f"In blind comparisons, raters preferred its answers to {other}'s {figure.value:.0%} of the time ({ends})."
+            share = f"{figure.value:.0%} of the time (between {figure.low:.0%} and {figure.high:.0%})"
+            return f"In blind comparisons, raters preferred its answers to {other}'s {share}."
         if rule["metric"] == "loss" and figure.high < 0:
             return f"It predicts the written answers better than {other}: {-figure.value:.2f} nats a token less loss."
     return None
@@ -172,40 +171,38 @@ def _stage(record: Record) -> str:
     return str(record.body["stage"]) if record.kind == "version" else record.kind
 
 
-def _stages(
-    store: Store, project: str, recipe: Recipe, turn: Turn
-) -> list[tuple[str, str | None, str | None]]:
+def _stages(store: Store, project: str, recipe: Recipe, turn: Turn) -> list[tuple[str, str | None, str | None]]:
     """Title, what the stage made (None: nothing yet) and the page about it, in the order of the circle."""
-    made = turn.made
-    sft, reward = made.get("sft"), made.get("reward")
-    last = made.get("candidate")
+    made, loops = turn.made, recipe.rl is not None
+    sft, last, verdict, tested = made.get("sft"), made.get("candidate"), made.get("verdict"), made.get("evaluation")
     improved = last if last is not None and last.body["stage"] == "rl" else made.get("rl")
-    verdict = made.get("verdict")
-    final = verdict is not None and (recipe.rl is None or verdict.body["stage"] == "rl" or turn.over)
-    evaluation = made.get("evaluation")
-    tested = evaluation is not None and (evaluation.body["split"] == "test" or turn.over)
-    stages: list[tuple[str, str | None, str | None]] = [
-        ("Data", _rows(made.get("dataset")), None),
-        ("SFT", sft.name if sft else None, sft and f"/versions/{sft.name}"),
-    ]
-    if recipe.rl is not None:
-        snapshot = made.get("snapshot")
-        cast = count(snapshot.body["votes"], "vote") if snapshot else None
-        stages += [
-            ("Votes", cast, "/compare"),
-            ("Reward", _accuracy(reward) if reward else None, reward and f"/runs/{reward.id}"),
-            ("RL", improved.name if improved else None, improved and f"/versions/{improved.name}"),
-        ]
-    candidate = improved or sft
-    decided = ("passed" if verdict.body["passed"] else "said no") if verdict is not None and final else None
+    if not turn.over and loops:  # the first gate lets the supervised version serve; the turn goes on
+        verdict = verdict if verdict is not None and verdict.body["stage"] == "rl" else None
+        tested = tested if tested is not None and tested.body["split"] == "test" else None
+    decided = ("passed" if verdict.body["passed"] else "said no") if verdict is not None else None
     production = registry.production(store, project)
-    promoted = production.name if production is not None and decided == "passed" else None
     return [
-        *stages,
-        ("Evaluation", f"{len(evaluation.body['rows'])} prompts" if evaluation and tested else None, None),
-        ("Gate", decided, candidate and f"/versions/{candidate.name}"),
-        ("Serving", promoted, "/chat"),
+        ("Data", _rows(made.get("dataset")), None),
+        ("SFT", sft.name if sft else None, _page(sft)),
+        *(_learned(made, improved) if loops else []),
+        ("Evaluation", f"{len(tested.body['rows'])} prompts" if tested else None, None),
+        ("Gate", decided, _page(improved or sft)),
+        ("Serving", production.name if production is not None and decided == "passed" else None, "/chat"),
     ]
+
+
+def _learned(made: Mapping[str, Record], improved: Record | None) -> list[tuple[str, str | None, str | None]]:
+    """The stages between two versions: votes, the reward learned from them, and what it taught."""
+    snapshot, reward = made.get("snapshot"), made.get("reward")
+    return [
+        ("Votes", count(snapshot.body["votes"], "vote") if snapshot else None, "/compare"),
+        ("Reward", _accuracy(reward) if reward else None, f"/runs/{reward.id}" if reward else None),
+        ("RL", improved.name if improved else None, _page(improved)),
+    ]
+
+
+def _page(version: Record | None) -> str | None:
+    return None if version is None else f"/versions/{version.name}"
 
 
 def _open(store: Store, project: str, recipe: Recipe, step: Step) -> Step:
@@ -270,7 +267,7 @@ def _label(store: Store, name: str, version: str) -> str:
     if name in CONTENDERS:
         return CONTENDERS[name]
     stage = store.record(version).body["stage"]
-    return CONTENDERS.get(stage, stage)
+    return str(CONTENDERS.get(stage, stage))
 
 
 def _meaning(metric: str) -> str:
@@ -282,17 +279,21 @@ def _meaning(metric: str) -> str:
     return found.meaning + (f"; {found.better} is better" if found.better else "")
 
 
-def _scale(figures: Sequence[Figure | None]):
-    ends = [
-        end for f in figures if f is not None for end in (f.value, f.low, f.high) if isinstance(end, int | float)
-    ]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    span = (high - low) or 1.0
+def _scale(figures: Sequence[Figure | None]) -> Callable[[Figure | None], Mapping[str, float] | None]:
+    """Places a figure and its interval between 3 and 97 percent of the width that holds all of them."""
+    known = [ends for figure in figures if (ends := _ends(figure))]
+    low = min((min(ends.values()) for ends in known), default=0.0)
+    span = max((max(ends.values()) for ends in known), default=1.0) - low or 1.0
 
     def place(figure: Figure | None) -> Mapping[str, float] | None:
-        if figure is None:
-            return None
-        places = {"value": figure.value, "low": figure.low, "high": figure.high}
-        return {name: 3 + 94 * (end - low) / span for name, end in places.items() if isinstance(end, int | float)}
+        return {name: 3 + 94 * (end - low) / span for name, end in _ends(figure).items()} or None
 
     return place
+
+
+def _ends(figure: Figure | None) -> dict[str, float]:
+    """A figure's value and interval; empty where any of them is missing or not finite."""
+    if figure is None or figure.low is None or figure.high is None:
+        return {}
+    ends = {"value": figure.value, "low": figure.low, "high": figure.high}
+    return ends if all(map(math.isfinite, ends.values())) else {}

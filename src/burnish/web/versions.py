@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from burnish import registry
+from burnish.evaluation import ALPHA
 from burnish.evaluation.report import table
 from burnish.records import Json, Record
 from burnish.store import Lineage, Store
@@ -119,8 +120,8 @@ def _verdict(verdict: Record) -> dict[str, Json]:
         "rules": body["rules"],
         "at": verdict.created_at,
         "alpha": (
-            f"Decision {asked} on these {held_out['clusters']} {held_out['split']} prompts: error allowed for this one "
-            f"{body['alpha']:.4f}, spent so far {body['alpha_spent']:.4f} of 0.05."
+            f"Decision {asked} on these {held_out['clusters']} {held_out['split']} prompts: each rule is one-sided at "
+            f"{1 - body['alpha']:.1%}, and {body['alpha_spent']:.3f} of {ALPHA} that may go wrong are spent."
         ),
     }
 
@@ -152,9 +153,7 @@ def _plain(value: Json) -> str:
     return "–" if value is None else str(value)
 
 
-def _tree(
-    root: Record, others: Iterable[Record], linked: Callable[[Record], Iterable[str]]
-) -> tuple[Branch, ...]:
+def _tree(root: Record, others: Iterable[Record], linked: Callable[[Record], Iterable[str]]) -> tuple[Branch, ...]:
     """Every record once, as near to the root as its shortest way."""
     known = {record.id: record for record in others}
     inner: dict[str, list[Record]] = {}

@@ -1,0 +1,178 @@
+"""Bugs of samplers that the field has paid for."""
+
+from __future__ import annotations
+
+from mutations.case import Mutation
+
+HERE, TESTS = "src/burnish/sampling/", "tests/sampling/test_"
+
+MUTATIONS = [
+    Mutation(
+        name="the stored logprob forgets the temperature",
+        file=HERE + "draw.py",
+        old="return ids_N, probs_NV.gather(1, ids_N[:, None])[:, 0].log(), finite_N",
+        new="return ids_N, logits_NV.log_softmax(-1).gather(1, ids_N[:, None])[:, 0], finite_N",
+        tests=TESTS + "draw.py::test_the_logprob_is_that_of_the_tempered_distribution_before_truncation",
+    ),
+    Mutation(
+        name="sampler and trainer disagree on the temperature",
+        file=HERE + "draw.py",
+        old="torch.where(greedy_N, 1.0, temperature_N)",
+        new="torch.where(greedy_N, 1.0, temperature_N.square())",
+        tests=TESTS + "trainer.py::test_the_trainer_computes_what_the_engine_stored",
+    ),
+    Mutation(
+        name="rounding draws a token without probability",
+        file=HERE + "draw.py",
+        old="found_N1 = torch.minimum(found_N1, last_N1).clamp_(max=mass_NK.shape[1] - 1)",
+        new="found_N1 = found_N1.clamp_(max=mass_NK.shape[1] - 1)",
+        tests=TESTS + "draw.py::test_a_token_without_probability_is_never_drawn",
+    ),
+    Mutation(
+        name="a uniform of zero draws the first token whatever its probability",
+        file=HERE + "draw.py",
+        old="[:, None].clamp(min=0), right=True)",
+        new="[:, None].clamp(min=0))",
+        tests=TESTS + "draw.py::test_a_token_without_probability_is_never_drawn",
+    ),
+    Mutation(
+        name="the tail of a block is never drawn",
+        file=HERE + "draw.py",
+        old="_search(inside_NI, target_N - before_N)[0]",
+        new="_search(inside_NI, target_N)[0]",
+        tests=TESTS + "draw.py::test_a_large_vocabulary_is_inverted_across_its_blocks",
+    ),
+    Mutation(
+        name="top-p keeps one token too few",
+        file=HERE + "draw.py",
+        old="kept = min(int(torch.searchsorted(sums_K, mass)) + 1, count)",
+        new="kept = max(int(torch.searchsorted(sums_K, mass)), 1)",
+        tests=TESTS + "draw.py::test_top_p_draws_from_the_smallest_set_that_reaches_it",
+    ),
+    Mutation(
+        name="logits that are not finite are drawn from",
+        file=HERE + "draw.py",
+        old="finite_N = torch.isfinite(blocks_NB.sum(dim=-1))",
+        new="finite_N = torch.ones_like(greedy_N)",
+        tests=TESTS + "draw.py::test_logits_that_are_not_finite_are_told_per_row",
+    ),
+    Mutation(
+        name="training takes truncated answers",
+        file=HERE + "request.py",
+        old="if params.top_p < 1:",
+        new="if params.top_p < 0:",
+        tests=TESTS + "request.py::test_training_refuses_what_changes_the_distribution",
+    ),
+    Mutation(
+        name="differences of both signs cancel in the mismatch",
+        file=HERE + "request.py",
+        old="gaps = [abs(float(a) - float(b))",
+        new="gaps = [float(a) - float(b)",
+        tests=TESTS + "request.py::test_mismatch_is_the_mean_of_exp_of_the_absolute_difference",
+    ),
+    Mutation(
+        name="all answers of a group are identical",
+        file=HERE + "engine.py",
+        old='random.Random(f"{request.params.seed}/{request.stream}")',
+        new='random.Random(f"{request.params.seed}")',
+        tests=TESTS + "engine.py::test_a_group_is_not_one_answer_repeated",
+    ),
+    Mutation(
+        name="the order of requests decides the answer",
+        file=HERE + "engine.py",
+        old='random.Random(f"{request.params.seed}/{request.stream}")',
+        new='random.Random(f"{request.params.seed}/{next(self._ids)}")',
+        tests=TESTS + "engine.py::test_the_seed_decides_and_not_the_company",
+    ),
+    Mutation(
+        name="the stop token is dropped from the answer",
+        file=HERE + "engine.py",
+        old="events.append(Event(running.id, token, logprob, reason))",
+        new='events.append(Event(running.id, token if reason != "stop" else 0, logprob, reason))',
+        tests=TESTS + "engine.py::test_a_stop_token_ends_the_answer_and_is_part_of_it",
+    ),
+    Mutation(
+        name="a row sees one token too many",
+        file=HERE + "cache.py",
+        old="device=device) <= last_S[:, None]",
+        new="device=device) <= last_S[:, None] + 1",
+        tests=TESTS + "engine.py::test_logprobs_are_those_of_a_plain_forward",
+    ),
+    Mutation(
+        name="a later part of a prompt sees its own future",
+        file=HERE + "cache.py",
+        old=".tril_(segment.past)",
+        new=".tril_(segment.past + 1)",
+        tests=TESTS + "engine.py::test_logprobs_are_those_of_a_plain_forward",
+    ),
+    Mutation(
+        name="a shared beginning is not copied",
+        file=HERE + "cache.py",
+        old="    for source, target, length in plan.copies:",
+        new="    for source, target, length in plan.copies[:0]:",
+        tests=TESTS + "engine.py::test_greedy_is_generate",
+    ),
+    Mutation(
+        name="a beginning is copied before it is there",
+        file=HERE + "engine.py",
+        old="if shared > present.get(source, 0):",
+        new="if False:",
+        tests=TESTS + "engine.py::test_greedy_is_generate",
+    ),
+    Mutation(
+        name="a freed slot is filled without its keys",
+        file=HERE + "engine.py",
+        old="            self._cache.copy(end, slot, last.cached)\n",
+        new="",
+        tests=TESTS + "engine.py::test_requests_join_while_others_decode",
+    ),
+    Mutation(
+        name="a slot is believed to hold what it no longer holds",
+        file=HERE + "engine.py",
+        old="            self._left.pop(slot, None)\n",
+        new="",
+        tests=TESTS + "engine.py::test_what_a_slot_held_before_does_not_show",
+    ),
+    Mutation(
+        name="an interrupted step leaves prefixes that were never run",
+        file=HERE + "engine.py",
+        old="        except BaseException:\n            self.clear()\n            raise\n        for feed",
+        new="        except ZeroDivisionError:\n            raise\n        for feed",
+        tests=TESTS + "engine.py::test_a_step_that_fails_forgets_what_the_slots_hold",
+    ),
+    Mutation(
+        name="NaN left in a slot reaches the next request",
+        file=HERE + "engine.py",
+        old="        self._cache.clear(slot)\n",
+        new="",
+        tests=TESTS + "engine.py::test_numbers_that_are_not_finite_stop_their_request_only",
+    ),
+    Mutation(
+        name="a sliding window is ignored",
+        file=HERE + "engine.py",
+        old="""getattr(config, "max_position_embeddings", None), window(config))""",
+        new="""getattr(config, "max_position_embeddings", None))""",
+        tests=TESTS + "engine.py::test_a_sliding_window_bounds_the_length",
+    ),
+    Mutation(
+        name="attention that is not implemented runs anyway",
+        file=HERE + "cache.py",
+        old="if others.get(name) is not None:",
+        new="if False:",
+        tests=TESTS + "cache.py::test_attention_that_is_not_implemented_is_refused_by_name",
+    ),
+    Mutation(
+        name="a layer that does not use the cache goes unseen",
+        file=HERE + "engine.py",
+        old="if len(plan.layers) != self._layers:",
+        new="if False:",
+        tests=TESTS + "engine.py::test_a_layer_that_does_not_ask_the_engine_is_refused",
+    ),
+    Mutation(
+        name="a packed layer is trusted without comparison",
+        file=HERE + "packed.py",
+        old="        if check:\n",
+        new="        if False:\n",
+        tests=TESTS + "packed.py::test_a_shape_that_disagrees_stays_plain",
+    ),
+]
