@@ -173,6 +173,7 @@ def test_we_load_peft(tiny, tiny_model_folder, tmp_path, settings):
     [
         ({"use_dora": True}, "use_dora = True"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"invented_next_year": True}, "invented_next_year = True"),
         ({"bias": "lora_only"}, "bias = 'lora_only'"),
         ({"alpha_pattern": {"q_proj": 3}}, "alpha_pattern"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights = 'pissa_niter_4'"),

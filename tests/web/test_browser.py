@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -224,7 +223,6 @@ def test_promotion_is_asked_once_more_and_a_refusal_said(page: Page, desk: Desk)
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_the_window(page: Page, desk: Desk, width: int, scheme: str) -> None:
-    shots = os.environ.get("BURNISH_SHOTS")
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     run = desk.made["rl"].key[:16]

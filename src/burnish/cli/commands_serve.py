@@ -24,6 +24,7 @@ def serve(
 
     from burnish.pipeline import Project
     from burnish.serving.loading import loader
+    from burnish.serving.server import bind
     from burnish.serving.server import serve as serve_app
     from burnish.serving.service import AnswerService
     from burnish.web.app import create_app
@@ -31,9 +32,12 @@ def serve(
     from burnish.web.security import access_token
 
     project = Project(recipe_path(recipe), store, progress())
+    bind(port).close()  # a port in use is said before anything is loaded
     if find_spec("torch") is not None:  # without the training extra the pages still open
         project.base()
     name, token = project.recipe.name, access_token(project.store.path)
     service = AnswerService(project.store, name, project.recipe, loader(project.store, project.cache))
     app = create_app(Context(project.store, name, project.recipe, service, token))
+    serving = service.version().name if project.store.records(name, "version") else "nothing yet: `burnish run` first"
+    print(f"{name}: {serving}. Chat, compare and vote here (Ctrl-C stops):", flush=True)
     serve_app(app, service, token=token, port=port)

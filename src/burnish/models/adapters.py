@@ -25,12 +25,13 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 LAYER = re.compile(r"\.layers\.(\d+)\.")
-# What a foreign adapter may ask for that would change what it computes: refused unless empty or false.
-FOREIGN = (
-    "use_dora", "modules_to_save", "lora_bias", "fan_in_fan_out", "alpha_pattern", "layer_replication",
-    "trainable_token_indices", "target_parameters", "use_qalora", "use_bdlora", "arrow_config",
-    "alora_invocation_tokens",
-)  # fmt: skip
+# Settings of PEFT that leave the sum W x + scale B A x as it is; any other that is set is refused, known or not.
+HARMLESS = {
+    "task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+    "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "rank_pattern", "layers_to_transform",
+    "layers_pattern", "use_rslora", "bias", "init_lora_weights", "eva_config", "loftq_config", "corda_config",
+    "lora_ga_config", "qalora_group_size", "megatron_core", "megatron_config",
+}  # fmt: skip
 # Initialisations that leave the base as it is; the others (PiSSA, OLoRA, CorDA, LoftQ) subtract from it.
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")
 
@@ -186,7 +187,7 @@ def _pairs(tensors: Mapping[str, Tensor], where: str) -> dict[str, tuple[Tensor,
 def _require_plain(config: Mapping[str, object], where: str) -> None:
     if config.get("peft_type") != "LORA" or not isinstance(config.get("lora_alpha"), int | float):
         raise ModelError(f"an adapter of type {config.get('peft_type')} is not supported", where=where)
-    asked = [name for name in FOREIGN if config.get(name)]
+    asked = [name for name in config if config[name] and name not in HARMLESS]
     asked += [] if config.get("bias", "none") == "none" else ["bias"]
     asked += [] if config.get("init_lora_weights", True) in PLAIN_STARTS else ["init_lora_weights"]
     if asked:

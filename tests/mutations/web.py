@@ -1,0 +1,91 @@
+"""Bugs of the pages: text that comes alive, votes that are pooled, lost or doubled, figures that are smoothed."""
+
+from __future__ import annotations
+
+from mutations.case import Mutation
+
+WEB = "src/burnish/web"
+PAGES = "tests/web/test_pages.py"
+BROWSER = "tests/web/test_browser.py"
+
+MUTATIONS = [
+    Mutation(
+        "pages render text as HTML",
+        f"{WEB}/pages.py",
+        "autoescape=True",
+        "autoescape=False",
+        f"{PAGES}::test_evil_text_is_inert_in_what_the_server_renders",
+    ),
+    Mutation(
+        "the chat renders an answer as HTML",
+        f"{WEB}/static/chat.js",
+        "said.textContent = answer;",
+        "said.innerHTML = answer;",
+        f"{BROWSER}::test_evil_text_in_question_and_answer_stays_text",
+    ),
+    Mutation(
+        "the comparison renders answers as HTML",
+        f"{WEB}/static/compare.js",
+        "sides[side].textContent = item[side];",
+        "sides[side].innerHTML = item[side];",
+        f"{BROWSER}::test_the_comparison_is_blind_and_its_text_inert",
+    ),
+    Mutation(
+        "the comparison is not blind",
+        f"{WEB}/comparing.py",
+        '"left": offer.left,',
+        '"left": offer.left, "campaign": offer.campaign,',
+        f"{PAGES}::test_the_next_pair_is_blind_and_counts",
+    ),
+    Mutation(
+        "simulated votes count as people's",
+        f"{WEB}/circle.py",
+        "if vote.source == source",
+        "if vote.source",
+        f"{PAGES}::test_votes_of_people_and_simulated_ones_stay_apart",
+    ),
+    Mutation(
+        "what the reward foresaw pools people's and simulated votes",
+        f"{WEB}/comparing.py",
+        'kinds=["compare"], sources=["human"]',
+        'kinds=["compare"]',
+        f"{PAGES}::test_what_the_reward_model_foresaw_is_counted_for_people_alone",
+    ),
+    Mutation(
+        "a vote sent again gets a new key",
+        f"{WEB}/static/chat.js",
+        "if (this.pending?.same !== same)",
+        "if (same)",
+        f"{BROWSER}::test_a_vote_whose_reply_was_lost_is_counted_once",
+    ),
+    Mutation(
+        "a vote is sent under another rater than the pair was drawn for",
+        f"{WEB}/static/rater.js",
+        'if (changed && again) document.dispatchEvent(new CustomEvent("rater"));',
+        "",
+        f"{BROWSER}::test_another_rater_gets_a_draw_of_their_own",
+    ),
+    Mutation(
+        "the chart draws over what is not finite",
+        f"{WEB}/static/charts.js",
+        "        run = 0;\n",
+        "",
+        f"{BROWSER}::test_charts_are_drawn_live_and_mark_what_is_not_finite",
+    ),
+    Mutation(
+        "a file is found by a caller's path",
+        f"{WEB}/pages.py",
+        "        if name not in self.files:\n",
+        '        if (HERE / "static" / name).is_file() and name not in self.files:\n'
+        '            return Response((HERE / "static" / name).read_bytes())\n'
+        "        if name not in self.files:\n",
+        f"{PAGES}::test_static_files_are_those_of_the_folder_and_no_others",
+    ),
+    Mutation(
+        "a run of another project is shown",
+        f"{WEB}/runs.py",
+        "if name != project for record",
+        'if name != project and name == "" for record',
+        f"{PAGES}::test_another_project_of_the_store_stays_out",
+    ),
+]
