@@ -11,6 +11,7 @@ from burnish.data.render import Renderer
 from burnish.errors import ModelError, StoreError
 from burnish.models.adapters import Lora
 from burnish.models.artifacts import (
+    adopt_version,
     base_version,
     import_adapter,
     load_reward,
@@ -65,6 +66,16 @@ def test_the_base_is_a_version_without_an_adapter(store, tiny, renderer):
     assert (record.name, record.body["adapter"]) == ("support@0", None)
     assert base_version(store, "support", tiny.base, renderer) == record
     assert same(load_version(store, record).model, tiny.sibling())
+
+
+def test_a_version_of_another_project_is_adopted(store, tiny, renderer, tiny_model_folder):
+    own = kept(store, "sft", save_version(store, tiny, renderer, stage="sft", settings={}))
+    ours = Renderer.from_folder(tiny_model_folder, "Be brief.")
+    record = adopt_version(store, "other", own, ours, store.cache)
+    assert (record.name, record.parents) == ("other@0", (own.id,))
+    loaded = load_version(store, record, like=tiny)
+    assert same(loaded.model, tiny)
+    assert loaded.renderer.system == "Be brief."
 
 
 def test_saving_compares_what_was_read_back(store, tiny, renderer, monkeypatch):

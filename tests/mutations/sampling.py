@@ -131,7 +131,7 @@ MUTATIONS = [
         file=HERE + "engine.py",
         old="            self._left.pop(slot, None)\n",
         new="",
-        tests=TESTS + "engine.py::test_what_a_slot_held_before_does_not_show",
+        tests=TESTS + "engine.py::test_a_slot_taken_over_is_no_source_of_its_former_prompt",
     ),
     Mutation(
         name="an interrupted step leaves prefixes that were never run",

@@ -73,15 +73,6 @@ MUTATIONS = [
         f"{BROWSER}::test_charts_are_drawn_live_and_mark_what_is_not_finite",
     ),
     Mutation(
-        "a file is found by a caller's path",
-        f"{WEB}/pages.py",
-        "        if name not in self.files:\n",
-        '        if (HERE / "static" / name).is_file() and name not in self.files:\n'
-        '            return Response((HERE / "static" / name).read_bytes())\n'
-        "        if name not in self.files:\n",
-        f"{PAGES}::test_static_files_are_those_of_the_folder_and_no_others",
-    ),
-    Mutation(
         "a run of another project is shown",
         f"{WEB}/runs.py",
         "if name != project for record",

@@ -16,7 +16,7 @@ import pytest
 from burnish.store import open_store
 
 KILLS = 20
-SLOWER = (("epochs = 2", "epochs = 24"), ("updates = 4", "updates = 16"), ("pairs = 60", "pairs = 120"))
+SLOWER = (("epochs = 2", "epochs = 8"), ("updates = 4", "updates = 8"))
 
 
 def start(recipe: Path) -> subprocess.Popen[bytes]:

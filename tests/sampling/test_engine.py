@@ -230,6 +230,19 @@ def test_what_a_slot_held_before_does_not_show(build: Build, plain: PreTrainedMo
         assert [list(g[0].ids) for g in made] == [generate(plain, p, 4 + shift) for p in turned]
 
 
+def test_a_slot_taken_over_is_no_source_of_its_former_prompt(
+    build: Build, plain: PreTrainedModel, prompts: list[list[int]]
+) -> None:
+    engine = Engine(build(), slots=3)
+    engine.sample([prompts[2]], 1, GREEDY)
+    other = engine.submit(Request(prompts[5], GREEDY))
+    first = engine.step()
+    again = engine.submit(Request(prompts[2], GREEDY))
+    got = drain(engine)
+    assert [e.token_id for e in first + got[other]] == generate(plain, prompts[5], 12)
+    assert [e.token_id for e in got[again]] == generate(plain, prompts[2], 12)
+
+
 def test_memory_is_bounded_by_slots_and_length(build: Build, prompts: list[list[int]]) -> None:
     engine = Engine(build(), slots=4)
     engine.sample(prompts, 3, Params(max_new_tokens=10))
@@ -283,23 +296,24 @@ def test_numbers_that_are_not_finite_stop_their_request_only(cancelled: bool, bu
     plain, model = build(), build()
     with torch.no_grad():
         model.get_input_embeddings().weight[13] = math.nan
-    engine = Engine(model, slots=3, prefill=40)
+    engine = Engine(model, slots=3, prefill=60)
+    prompt = list(range(20, 50))
+    good = engine.submit(Request(prompt, GREEDY))
     bad = engine.submit(Request([13] * (70 if cancelled else 20), GREEDY))
-    good = engine.submit(Request([5, 9, 2], GREEDY))
     got: list[Event] = []
     if cancelled:
-        engine.step()
+        got += engine.step()
         assert engine.cancel(bad)
     else:
         with pytest.raises(NonFiniteLogits, match=f"request {bad}") as caught:
             engine.step()
         assert caught.value.requests == (bad,)
-    # the next one takes the slot that held the broken numbers, and looks past its own length
+    # the next one takes the slot that held the broken numbers; the other row is longer, so they are under its mask
     later = engine.submit(Request([7, 8], GREEDY))
     for events in drain(engine).values():
         got += events
     answers = {i: [e.token_id for e in got if e.request_id == i] for i in (good, later)}
-    assert answers == {good: generate(plain, [5, 9, 2], 12), later: generate(plain, [7, 8], 12)}
+    assert answers == {good: generate(plain, prompt, 12), later: generate(plain, [7, 8], 12)}
 
 
 def test_a_step_that_fails_forgets_what_the_slots_hold(

@@ -232,10 +232,6 @@ def test_no_page_is_wider_than_the_window(page: Page, desk: Desk, width: int, sc
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert over <= 0, path
         assert page.locator("h1").count() == 1
-        if shots:
-            page.screenshot(
-                path=Path(shots) / f"{path.strip('/').replace('/', '-')}-{width}-{scheme}.png", full_page=True
-            )
 
 
 ACTS = (

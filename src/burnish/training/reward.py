@@ -37,7 +37,7 @@ HELD_OUT = 0.15
 class Boundaries:
     """Hidden states at the freezing boundary, once per pair: what lies below never changes, so no epoch repeats it.
 
-    A pair's place is its ``row``; 4 bytes x width x tokens of memory each.
+    A pair's place is its ``row``; 4 bytes x width x tokens of memory each, nothing where every layer learns.
     """
 
     model: RewardModel
@@ -49,8 +49,6 @@ class Boundaries:
         place = 0
         for stream in pack(trees, budget):
             hidden = model.boundary(stream)
-            if hidden is None:  # every layer learns, or the slow path runs: nothing to keep
-                return cls(model, {})
             start = 0
             for tree in trees[place : place + stream.trees]:
                 kept[tree.answers[0].row] = hidden[start : start + tree.tokens()].clone()
@@ -60,7 +58,7 @@ class Boundaries:
         return cls(model, kept)
 
     def forward(self, stream: Stream) -> Outputs:
-        boundary = torch.cat([self.kept[row] for row in stream.rows_A[::2]]) if self.kept else None
+        boundary = torch.cat([self.kept[row] for row in stream.rows_A[::2]])
         return Outputs(scores_A=self.model.scores(stream, boundary=boundary))
 
 

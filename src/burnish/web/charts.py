@@ -21,7 +21,7 @@ class Panel:
 KNOWN = (
     Panel(
         "Reward",
-        "Mean learned reward of the sampled answers; held out: on prompts that are not trained on.",
+        "Mean learned reward of the sampled answers, or of answers to held-out prompts.",
         ("reward", "held_out_reward"),
         ("sampled", "held out"),
     ),
