@@ -123,7 +123,10 @@ def test_bad_rows_stop_the_stage_and_leave_no_record(tmp_path: Path, renderer: R
 
 def test_rows_that_do_not_fit_are_an_error_that_names_them(tmp_path: Path, renderer: Renderer) -> None:
     write(tmp_path, "rows.jsonl", rows(3))
-    with pytest.raises(DataError, match=r"3 rows cannot be trained whole:\n  row 1: the prompt alone has 46 tokens, data.max_length is 5"):
+    with pytest.raises(
+        DataError,
+        match=r"3 rows cannot be trained whole:\n  row 1: the prompt alone has 46 tokens, data.max_length is 5",
+    ):
         prepare(recipe(max_length=5), tmp_path, open_store(tmp_path / ".burnish"), renderer)
     with pytest.raises(DataError, match="no training row is left: all are held out"):
         gather(recipe(test_share=1.0), read_files(recipe(), tmp_path), None)

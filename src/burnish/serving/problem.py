@@ -31,4 +31,5 @@ def problem_of(error: BurnishError) -> Problem:
         status, code = 503, "not_ready"
     elif isinstance(error, FeedbackError):
         code = "invalid_feedback"
-    return Problem(status, " ".join(str(error).split()), code=code)
+    said = "; ".join(str(error).split("\n"))  # what is wrong; how to mend it
+    return Problem(status, " ".join(said.split()), code=code)

@@ -44,7 +44,7 @@ KNOWN = (
         "Loss on written answers", "Negative log-likelihood of the training answers, in nats a token.", ("likelihood",)
     ),
     Panel("Loss on comparisons", "Bradley-Terry loss, in nats a vote; a coin has 0.693.", ("pairwise",)),
-    Panel("Accuracy", "Share of the training votes whose winner has the higher reward.", ("pairwise/accuracy",)),
+    Panel("Accuracy", "Share of the votes that the reward foresees, a tie counting a half.", ("pairwise/accuracy",)),
     Panel("Margin", "Mean difference of reward between the two answers of a pair.", ("pairwise/margin",)),
     Panel("Policy loss", "The clipped surrogate; it says little by itself, its sign and size may wander.", ("policy",)),
     Panel("Gradient norm", "Length of the gradient before it is clipped to 1.", ("gradient_norm",)),

@@ -30,6 +30,7 @@ KINDS = {
     "campaign": "Pairs to compare",
     "reward": "Reward model",
     "start": "Start of a turn",
+    "freeze": "Votes up to here",
     "turn": "Turn",
 }
 
