@@ -19,7 +19,8 @@ export HF_HUB_OFFLINE ?= 1
 	@touch $@
 
 demo: .venv/train  ## turn the loop once on a real 135M model, then serve it (SERVE=0 ends after the summary)
-	@$(BIN)/burnish demo --folder $(DEMO)
+	@$(BIN)/burnish init --example support --folder $(DEMO)
+	@$(BIN)/burnish run $(DEMO)/support.toml || [ $$? -eq 1 ]
 ifneq ($(SERVE),0)
 	@$(BIN)/burnish serve $(DEMO)/support.toml
 endif

@@ -196,12 +196,12 @@ def test_charts_are_drawn_live_and_mark_what_is_not_finite(page: Page, desk: Des
     page.get_by_text("All figures as a table").click()
     assert page.locator("#figures tbody tr").nth(3).inner_text().split("\t") == ["3", "not a number", "0.03", "0"]
     log.log(6, reward=0.7, kl=0.05, policy=0.0, samples=["rollout-0-0"])
-    page.get_by_text("Running: 7 steps so far").wait_for(timeout=6000)
+    page.get_by_text("Running: 7 steps so far").wait_for()
     assert page.locator("#figures tbody tr").count() == 7
     said = desk.store.exchanges.get("rollout-0-0")
     assert page.locator("#samples [data-answer]").inner_text() == said.answer
     (desk.store.path / "run.holder").unlink()
-    page.get_by_text("Not finished after 7 steps").wait_for(timeout=6000)
+    page.get_by_text("Not finished after 7 steps").wait_for()
 
 
 def test_promotion_is_asked_once_more_and_a_refusal_said(page: Page, desk: Desk) -> None:

@@ -321,7 +321,7 @@ def test_lineage_shows_each_record_once_and_as_near_as_it_is(desk: Desk) -> None
 
 
 def test_evil_text_is_inert_in_what_the_server_renders(client: TestClient, desk: Desk) -> None:
-    evil = "<script>x</script>{{ 7*7 }}<img src=x onerror=x>"
+    evil = "<script>x</script>{{ 7777*7777 }}<img src=x onerror=x>"
     desk.store.once(desk.work("version", "rl", (), again=1), lambda: {
         **desk.made["rl"].body, "figures": {evil: evil}, "settings": {evil: {"value": evil, "why": evil}}
     })  # fmt: skip
@@ -335,7 +335,7 @@ def test_evil_text_is_inert_in_what_the_server_renders(client: TestClient, desk:
         assert not [
             tag for tag, attributes in page.tags if "onerror" in attributes or (tag, attributes) == ("script", {})
         ]
-        assert "49" not in page.text.replace(desk.made["rl"].id, "")
+        assert "60481729" not in page.text
     assert evil in read(client, "/versions/support@3").text
     row = Row((Message("user", evil),), None, 1)
     desk.pairs(desk.made["rl"], [(row, evil, "plain")], evil)

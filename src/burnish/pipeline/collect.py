@@ -28,16 +28,17 @@ def collect_pairs(
     store: Store,
     cache: Path,
     progress: Progress,
+    stage: str = "collect",
 ) -> Record:
     """Sample two answers to each of ``pairs`` prompts and offer them for comparison; kind "campaign".
 
     Prompts come from the prompts split first, then from the training rows, in turn. A share ``feedback.overlap`` of
     the pairs asks for three votes. Pairs of equal answers are left out. The body names the campaign, and how many
-    comparisons and votes it asks for.
+    comparisons and votes it asks for. ``stage`` is what the work is called in messages.
     """
     work = Work(
         kind="campaign",
-        stage="collect",
+        stage=stage,
         version=VERSION,
         settings={
             "turn": turn,
@@ -46,7 +47,7 @@ def collect_pairs(
             "max_new_tokens": recipe.evaluate.max_new_tokens,
         },
         parents=(version, dataset),
-        seed=derive_seed(recipe.seed, "collect", str(turn)),
+        seed=derive_seed(recipe.seed, stage, str(turn)),
         project=recipe.name,
     )
 

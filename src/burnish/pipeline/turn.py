@@ -144,6 +144,7 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
         store,
         cache,
         progress,
+        stage="page",
     )
 
 
