@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from burnish.config import Recipe
 from burnish.feedback import add_comparisons
-from burnish.models.artifacts import load_version
+from burnish.models.artifacts import load_reward, load_version
 from burnish.progress import Progress
-from burnish.records import Exchange, Json, Record, Row
+from burnish.records import Comparison, Exchange, Json, Record, Row
+from burnish.rewards.learned import score_answers
 from burnish.sampling import Engine, Params
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
@@ -29,12 +31,14 @@ def collect_pairs(
     cache: Path,
     progress: Progress,
     stage: str = "collect",
+    reward: Record | None = None,
 ) -> Record:
     """Sample two answers to each of ``pairs`` prompts and offer them for comparison; kind "campaign".
 
     Prompts come from the prompts split first, then from the training rows, in turn. A share ``feedback.overlap`` of
     the pairs asks for three votes. Pairs of equal answers are left out. The body names the campaign, and how many
-    comparisons and votes it asks for. ``stage`` is what the work is called in messages.
+    comparisons and votes it asks for. ``stage`` is what the work is called in messages. With a
+    ``reward``, the body also holds its odds that the first answer wins, by comparison, from before anybody votes.
     """
     work = Work(
         kind="campaign",
@@ -46,7 +50,7 @@ def collect_pairs(
             "overlap": recipe.feedback.overlap,
             "max_new_tokens": recipe.evaluate.max_new_tokens,
         },
-        parents=(version, dataset),
+        parents=(version, dataset, *((reward,) if reward else ())),
         seed=derive_seed(recipe.seed, stage, str(turn)),
         project=recipe.name,
     )
@@ -55,22 +59,39 @@ def collect_pairs(
         rows = [*store.datasets.rows(dataset.id, "prompts"), *store.datasets.rows(dataset.id, "train")]
         chosen = [rows[i % len(rows)] for i in range(pairs)]
         answered = _answers(recipe, version, chosen, work, store, cache, progress)
-        differing = [(a.id, b.id) for a, b in answered if a.answer.strip() != b.answer.strip()]
+        differing = [(a, b) for a, b in answered if a.answer.strip() != b.answer.strip()]
         overlapping = round(recipe.feedback.overlap * len(differing))
-        wanted = 0
+        items: list[Comparison] = []
         for part, votes in ((differing[:overlapping], OVERLAP_VOTES), (differing[overlapping:], 1)):
             if part:
-                add_comparisons(store, recipe.name, part, purpose="train", campaign=work.id, votes_wanted=votes)
-                wanted += votes * len(part)
+                ids = [(a.id, b.id) for a, b in part]
+                items += add_comparisons(store, recipe.name, ids, "train", campaign=work.id, votes_wanted=votes)
         return {
             "campaign": work.id,
             "version": version.id,
-            "comparisons": len(differing),
-            "equal": len(answered) - len(differing),
-            "votes_wanted": wanted,
+            "comparisons": len(items),
+            "equal": len(answered) - len(items),
+            "votes_wanted": sum(item.votes_wanted for item in items),
+            "predictions": _odds(store, reward, items, differing, cache) if reward else {},
         }
 
     return store.once(work, make, progress=progress)
+
+
+def _odds(
+    store: Store,
+    reward: Record,
+    items: Sequence[Comparison],
+    pairs: Sequence[tuple[Exchange, Exchange]],
+    cache: Path,
+) -> dict[str, float]:
+    """The learned reward's odds that the first answer of each comparison wins (Bradley and Terry 1952)."""
+    scores = score_answers(
+        load_reward(store, reward, cache),
+        [a.prompt_ids for a, _ in pairs],
+        [[a.answer_ids, b.answer_ids] for a, b in pairs],
+    )
+    return {item.id: 1 / (1 + math.exp(b - a)) for item, (a, b) in zip(items, scores, strict=True)}
 
 
 def _answers(

@@ -145,6 +145,7 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
         cache,
         progress,
         stage="page",
+        reward=made["reward"],
     )
 
 

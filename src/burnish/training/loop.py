@@ -132,8 +132,11 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - began
-        figures = {name: total / max(counts[name.split("/")[0]], 1e-12) for name, total in sums.items()}
-        figures = {name: value for name, value in figures.items() if not name.endswith("/used")}
+        figures = {
+            name: total / counts[name.split("/")[0]]
+            for name, total in sums.items()
+            if counts[name.split("/")[0]] and not name.endswith("/used")
+        }
         return {
             **figures,
             **self.windows.figures(),
