@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import click
 import typer
 
 from burnish import config
@@ -44,7 +43,6 @@ def command_page() -> str:
     lines += ["Exit codes: 0 done or waiting for people, 1 a gate or check said no, 2 the input is wrong, ",
               "70 our bug (the message names a report to send), 130 interrupted.", ""]  # fmt: skip
     root = typer.main.get_command(app)
-    assert isinstance(root, click.Group) or hasattr(root, "commands")
     for path, command in _commands(root, ["burnish"]):
         lines += [f"## `{' '.join(path)}`", "", command.help or "", ""]
         for parameter in command.params:

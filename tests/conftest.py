@@ -25,6 +25,17 @@ COMMON_PAIRS = (
 )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Where BURNISH_REQUIRE_ALL is 1, a browser or real-model test that is skipped is a failure."""
+    report = yield
+    required = any(item.get_closest_marker(name) for name in ("browser", "real_model"))
+    if report.skipped and required and os.environ.get("BURNISH_REQUIRE_ALL") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {report.longrepr}"
+    return report
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A local base under 1 MB: a random two-layer Llama, a byte-level tokenizer of 294 entries, a ChatML template.

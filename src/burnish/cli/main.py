@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from burnish.errors import BurnishError
 
@@ -36,20 +36,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     try:
         code = app(args=arguments, standalone_mode=False)
-    except click.exceptions.Exit as leaving:
+    except typer.Exit as leaving:
         return leaving.exit_code
-    except click.ClickException as error:
-        error.show()
-        return 2
     except BurnishError as error:
         print(f"burnish: {error}", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print(
             "\nburnish: interrupted; finished stages are kept, `burnish run` goes on from there",
             file=sys.stderr,
         )
         return 130
+    except TyperException as error:  # a command or an option that does not exist, or a value that does not fit
+        print(f"burnish: {error.format_message()}\n  burnish --help lists the commands", file=sys.stderr)
+        return 2
     except Exception:
         with tempfile.NamedTemporaryFile("w", prefix="burnish-", suffix=".txt", delete=False) as report:
             report.write(f"burnish {' '.join(arguments)}\n\n{traceback.format_exc()}")
