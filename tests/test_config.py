@@ -57,6 +57,7 @@ def test_a_recipe_takes_its_name_from_the_file_and_its_defaults(tmp_path: Path) 
         ('train = "rows.jsonl"', "", ["data.train", "missing"]),
         ('task = "chat"', 'task = "chess"', ["task", "line 2", "chess"]),
         ("[reward]", "", ["[rl] needs a [reward]"]),
+        ("[rl]\nclip = [0.1, 0.3]", "", ["a [reward] is learned for [rl]"]),
         ("better_by = 0.0", "better_by = 0.0\nat_least = 0.5", ["exactly one"]),
         ('against = "start"', "", ["better_by needs against"]),
         ("metric =", "metrik =", ['"gate.metrik"', '"metric"']),

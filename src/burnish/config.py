@@ -193,6 +193,8 @@ class Recipe(Table):
     def stages_fit(self) -> Recipe:
         if self.rl is not None and self.reward is None:
             raise ValueError("[rl] needs a [reward] table")
+        if self.reward is not None and self.rl is None:
+            raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
         if self.feedback.simulate and "simulated" not in self.feedback.sources:
             raise ValueError('feedback.simulate needs "simulated" in feedback.sources')
         return self
