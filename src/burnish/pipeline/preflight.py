@@ -44,5 +44,5 @@ def preflight(project: Project) -> list[str]:
     if rows < SMALLEST_UPDATES:
         lines.append(f"{rows} training rows are few: prompt_only may do as well, and evaluation will say so")
     if not trains:
-        lines.append("PyTorch is not installed: lengths are in words; the extra "train" brings it")
+        lines.append("PyTorch is not installed: lengths are in words; the extra 'train' brings it")
     return lines
