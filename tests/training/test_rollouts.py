@@ -43,6 +43,7 @@ def rollouts_of(model: LanguageModel, **changed: Any) -> Rollouts:
         "score": by_length,
         "credit": grpo.advantages,
         "keep": lambda step, chosen, groups: [],
+        "dev": [[4, 4], [9, 3, 2], [12]],
         "prompts": [[5, 6, 7], [8, 9], [10, 11, 12, 13], [3]],
         "prompts_per_rollout": 2,
         "group": 3,
@@ -98,6 +99,18 @@ def test_kl_to_the_start_is_zero_before_any_update(model: LanguageModel) -> None
     rollouts = rollouts_of(model)
     rollouts.window(0)
     assert rollouts.figures()["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert rollouts.figures()["dev_kl"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_budgets_are_checked_on_prompts_that_do_not_change(model: LanguageModel) -> None:
+    """Rollouts of other prompts have other lengths: that alone must not stop training."""
+    rollouts = rollouts_of(model, budgets=Budgets(1.0, 0.0))
+    for step in (0, 2, 4):
+        rollouts.window(step)
+    assert rollouts.state["start_length"] == rollouts.figures()["dev_length"]
+    with pytest.raises(Stop, match="length"):
+        rollouts.state["start_length"] *= 2
+        rollouts.window(6)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,12 @@ def went_round(
     snapshot = feedback.snapshot(desk.store, PROJECT, (sft,), 0, ["human", "simulated"])
     reward = _reward(desk, sft, snapshot, [])
     settings = {"learning_rate": (0.0005, "auto: low-rank adapters, few updates"), "kl": (0.02, "auto: a leash")}
-    figures = {"updates": 16, "stopped": None, "dev_before": {"reward": 0.31, "kl": 0.0}, "dev_after": {"reward": 1.12}}
+    figures = {
+        "updates": 16,
+        "stopped": None,
+        "before": {"dev_reward": 0.31, "dev_kl": 0.0},
+        "after": {"dev_reward": 1.12},
+    }
     rl = desk.version("rl", (sft, reward, dataset), settings, figures)
     _log_rl(desk, rl, sft, rows["prompts"])
     verdict = _last_gate(desk, base, sft, rl, dataset, rows, 0.5 if refused else 0.75)

@@ -26,8 +26,8 @@ def test_a_known_figure_is_explained_and_an_unknown_one_drawn() -> None:
     found = {panel.title: panel for panel in charts.panels(lines)}
     assert list(found) == ["Reward", "KL to the start", "My: new figure"]
     assert (found["Reward"].keys, found["Reward"].names) == (("reward",), ("",))
-    both = charts.panels([{"reward": 1.0}, {"held_out_reward": 1.0}])
-    assert (both[0].keys, both[0].names) == (("reward", "held_out_reward"), ("sampled", "held out"))
+    both = charts.panels([{"reward": 1.0}, {"dev_reward": 1.0}])
+    assert (both[0].keys, both[0].names) == (("reward", "dev_reward"), ("sampled", "held out"))
     assert charts.last_figures(lines) == "reward nan · KL to the start 0.1"
 
 

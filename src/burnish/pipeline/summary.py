@@ -120,10 +120,11 @@ def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str
 
 def _improved(version: Record) -> str:
     figures = version.body["figures"]
-    before, after = figures["dev_before"], figures["dev_after"]
+    before, after = figures["before"], figures["after"]
     text = (
-        f"{version.name}: {figures['updates']} updates, dev reward {before['reward']:+.2f} to {after['reward']:+.2f}, "
-        f"KL {after['kl']:.3f} nats a token, length {before['length']:.0f} to {after['length']:.0f} tokens"
+        f"{version.name}: {figures['updates']} updates; on dev prompts reward {before['dev_reward']:+.2f} to "
+        f"{after['dev_reward']:+.2f}, KL {after['dev_kl']:.3f} nats a token, length {before['dev_length']:.0f} to "
+        f"{after['dev_length']:.0f} tokens"
     )
     return text + (f"; stopped: {figures['stopped']}" if figures["stopped"] else "")
 

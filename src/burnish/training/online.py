@@ -21,7 +21,7 @@ from burnish.training.loop import Loop, Settings
 from burnish.training.rollouts import Budgets, Rollouts
 from burnish.training.settings import Choice, rl_settings, shown
 
-VERSION = 1
+VERSION = 2
 KEPT_SAMPLES = 3
 CREDIT = {"grpo": grpo.advantages}
 
@@ -74,6 +74,7 @@ def train_online(
             credit=CREDIT[table.algorithm],
             keep=keep,
             prompts=[task.prompt_ids(row) for row in rows],
+            dev=[task.prompt_ids(row) for row in store.datasets.rows(dataset.id, "dev")][: recipe.evaluate.items],
             prompts_per_rollout=table.prompts,
             group=table.group,
             params=params,
@@ -83,7 +84,7 @@ def train_online(
             if table.demonstrations
             else (),
         )
-        return _train(recipe, work, loaded, task, rollouts, dataset, store, progress, choices)
+        return _train(recipe, work, loaded, rollouts, store, progress, choices)
 
     return store.once(work, make, progress=progress)
 
@@ -92,9 +93,7 @@ def _train(
     recipe: Recipe,
     work: Work,
     loaded: Loaded,
-    task: ChatTask,
     rollouts: Rollouts,
-    dataset: Record,
     store: Store,
     progress: Progress,
     choices: Mapping[str, Choice],
@@ -117,25 +116,17 @@ def _train(
     settings = Settings(table.updates, choices["learning_rate"].value, schedule="constant")
     folder = store.work_folder(work)
     loop = Loop(policy.parameters(), forward, rollouts, terms, settings, folder, progress, what="rl update")
-    dev = [task.prompt_ids(row) for row in store.datasets.rows(dataset.id, "dev")][: recipe.evaluate.items]
-    seed = derive_seed(work.seed, "dev")
-    before = _dev_figures(rollouts, dev, seed)
+    before = rollouts.on_dev()
     done, stopped = loop.run()
-    after = _dev_figures(rollouts, dev, seed)
-    why = rollouts.budgets.exceeded(after["kl"], after["length"], before["length"])
+    after = rollouts.on_dev()
+    why = rollouts.exceeded(after)
     if why:
-        stopped, done = f"on dev prompts {why}", loop.restore()
-        after = _dev_figures(rollouts, dev, seed)
+        stopped, done = why, loop.restore()
+        after = rollouts.on_dev()
     if stopped:
         progress.say(f"rl: stopped by its budgets, {done} updates kept: {stopped}")
-    figures = {"updates": done, "stopped": stopped, "dev_before": before, "dev_after": after}
+    figures = {"updates": done, "stopped": stopped, "before": before, "after": after}
     return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(dict(choices)), figures=figures)
-
-
-def _dev_figures(rollouts: Rollouts, prompts: Sequence[Sequence[int]], seed: int) -> dict[str, float]:
-    """Reward, KL and length on the dev prompts, one answer each, with the same draws before and after."""
-    *_, figures = rollouts.measure(prompts, 1, seed)
-    return {name: figures[name] for name in ("reward", "kl", "length", "cut_share")}
 
 
 def _keep_samples(

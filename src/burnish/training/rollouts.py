@@ -48,7 +48,9 @@ class Rollouts:
 
     ``sampler`` makes the engine of the current policy; ``score`` gives rewards, ``credit`` turns a group's into
     advantages; ``keep`` stores a few samples for people to read and returns their ids; ``demonstrations`` are
-    supervised trees mixed into every window.
+    supervised trees mixed into every window. ``dev`` are prompts that are never trained on: before each rollout the
+    policy answers them with the same draws as before the first, and the budgets are checked there. A rollout's own
+    prompts change every time, and their lengths with them.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -58,6 +60,7 @@ class Rollouts:
     credit: Credit
     keep: Keep
     prompts: Sequence[Sequence[int]]
+    dev: Sequence[Sequence[int]]
     prompts_per_rollout: int
     group: int
     params: Params
@@ -67,7 +70,7 @@ class Rollouts:
     state: dict[str, Any] = field(default_factory=dict)
     part: int = 0
     _groups: list[Tree] = field(default_factory=list)
-    _figures: dict[str, Any] = field(default_factory=dict)
+    _figures: Mapping[str, Any] = field(default_factory=dict)
 
     def window(self, step: int) -> list[Tree]:
         rollout, self.part = divmod(step, MINIBATCHES)
@@ -99,15 +102,25 @@ class Rollouts:
         )
         return samples, trees, _figures(samples, rewards, trees)
 
+    def on_dev(self) -> dict[str, float]:
+        """Reward, KL, length and share of cut answers of the policy on the dev prompts, one answer each."""
+        *_, figures = self.measure(self.dev, 1, derive_seed(self.seed, "dev"))
+        return {f"dev_{name}": figures[name] for name in ("reward", "kl", "length", "cut_share")}
+
+    def exceeded(self, dev: Mapping[str, float]) -> str | None:
+        """Why the policy is outside its budgets, by its figures on the dev prompts; None while it is inside."""
+        start_length = self.state.setdefault("start_length", dev["dev_length"])  # of the first, before any update
+        return self.budgets.exceeded(dev["dev_kl"], dev["dev_length"], start_length)
+
     def _collect(self, rollout: int, step: int) -> list[Tree]:
-        chosen = self._chosen(rollout)
-        seed = derive_seed(self.seed, "rollout", str(rollout))
-        samples, trees, self._figures = self.measure([self.prompts[i] for i in chosen], self.group, seed)
-        start_length = self.state.setdefault("start_length", self._figures["length"])  # of the first rollout
-        why = self.budgets.exceeded(self._figures["kl"], self._figures["length"], start_length)
+        self._figures = dev = self.on_dev()
+        why = self.exceeded(dev)
         if why:
             raise Stop(why)
-        self._figures["samples"] = self.keep(step, chosen, samples)
+        chosen = self._chosen(rollout)
+        seed = derive_seed(self.seed, "rollout", str(rollout))
+        samples, trees, figures = self.measure([self.prompts[i] for i in chosen], self.group, seed)
+        self._figures = {**figures, **dev, "samples": self.keep(step, chosen, samples)}
         return trees
 
     def _chosen(self, rollout: int) -> list[int]:

@@ -22,7 +22,7 @@ KNOWN = (
     Panel(
         "Reward",
         "Mean learned reward of the sampled answers, or of answers to held-out prompts.",
-        ("reward", "held_out_reward"),
+        ("reward", "dev_reward"),
         ("sampled", "held out"),
     ),
     Panel("KL to the start", "How far the answers have moved from the start version, in nats a token.", ("kl",)),
