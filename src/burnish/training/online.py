@@ -7,7 +7,7 @@ from pathlib import Path
 
 from burnish.config import Recipe
 from burnish.models.artifacts import Loaded, load_reward, load_version, save_version
-from burnish.objectives.stream import Stream
+from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, entropy_term, kl_term, likelihood_term, policy_term
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
@@ -80,13 +80,19 @@ def train_online(
             params=params,
             budgets=Budgets(table.stop_kl, table.stop_length),
             seed=work.seed,
-            demonstrations=[task.supervised(row) for row in store.datasets.rows(dataset.id, "train")]
-            if table.demonstrations
-            else (),
+            demonstrations=_demonstrations(recipe, task, store, dataset),
         )
         return _train(recipe, work, loaded, rollouts, store, progress, choices)
 
     return store.once(work, make, progress=progress)
+
+
+def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:
+    """The training rows as trees, where the recipe mixes their likelihood in."""
+    assert recipe.rl is not None
+    return (
+        [task.supervised(row) for row in store.datasets.rows(dataset.id, "train")] if recipe.rl.demonstrations else []
+    )
 
 
 def _train(
