@@ -13,7 +13,6 @@ from burnish.records import Figure, Json, Record
 ORDER = ("base", "prompt_only", "production", "start", "sft", "rl")
 SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
 FIRST = (UTILITY, "win_rate", "loss", "kl", "length", "cut", "distinct_2", "repeats", "changed")
-SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
 
 
 def table(evaluation: Record, judgement: Record | None = None) -> dict[str, Json]:

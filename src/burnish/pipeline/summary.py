@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from burnish.pipeline.project import Project
     from burnish.pipeline.turn import Outcome
 
-SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
 PAGE = "http://127.0.0.1:8321/compare"
 
 
@@ -29,7 +28,7 @@ def summary(project: Project, outcome: Outcome) -> list[str]:
         return [*lines, "", f"{outcome.why}, page at {PAGE} (`burnish serve`); then `burnish run` goes on"]
     lines += ["", *evaluation.lines(made["evaluation"], made["verdict"], made.get("judgement")), ""]
     if _simulated(project):
-        lines += [SIMULATED, ""]
+        lines += [evaluation.SIMULATED, ""]
     serving = project.production()
     name = serving.name if serving else f"{project.recipe.name}@0, the base"
     verb = "serves now" if outcome.state == "promoted" else "serves still: the gate said no"
