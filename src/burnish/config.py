@@ -99,7 +99,7 @@ class Reward(Table):
     min_comparisons: Positive = Field(default=200, description="The stage waits until so many votes are in.")
     layers: Positive = Field(default=6, description="Adapt the last so many layers under the head.")
     epochs: Positive | Auto = Field(default="auto", description="Passes over the comparisons; auto is 2.")
-    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 5e-4.")
+    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 1e-3.")
 
 
 class Rl(Table):

@@ -153,7 +153,7 @@ def test_kl_is_zero_for_the_samplers_own_model_and_not_for_another(world: World,
     assert abs(sum(items["rl"]["kl"])) > 1e-2
     loaded = load_version(world.store, world.rl, world.cache)
     said = world.store.exchanges.many(measured.body["exchanges"]["rl"]).values()
-    found = {"rl": stage.Measured(list(said), {})}
+    found = {"rl": stage.Measured(list(said), {}, [])}
     stage._add_kl(loaded, {(world.rl.id, False): found["rl"]}, start=world.sft.id)
     assert max(map(abs, found["rl"].numbers["kl"])) < 1e-4
     by_hand = [
@@ -221,6 +221,29 @@ def test_examples_are_not_kept_with_other_peoples_prompts(world: World, measured
     assert [x.prompt_ids for x in said.values()] == [x.prompt_ids for x in plain.values()]
     assert all(x.settings["examples"] == body["examples"] for x in said.values())
     assert body["items"]["prompt_only"]["loss"] != body["items"]["base"]["loss"]
+
+
+def test_examples_that_do_not_fit_the_context_are_left_out(world: World, monkeypatch):
+    task = ChatTask(world.renderer, 6)
+    shown = [row(100 + n, f"trained-{n}", f"Answer {n}.", f"secret question {n}") for n in range(2)]
+    one, two = (task.supervised(row(12), shown[:n]).tokens() for n in (1, 2))
+    monkeypatch.setattr(LanguageModel, "context", (one + two) // 2)
+    contenders = {"base": world.base, "prompt_only": world.base, "sft": world.sft}
+    recipe = world.recipe.model_copy(update={"seed": 6})
+    body = world.evaluate(contenders=contenders, candidate="sft", start="base", recipe=recipe).body
+    assert len(body["examples"]) == 1
+
+
+def test_a_shared_beginning_changes_no_logprob(world: World):
+    task = ChatTask(world.renderer, 6)
+    rows = [row(n, None, "Yes. " * n) for n in range(1, 90)]
+    trees = [task.supervised(r) for r in rows]
+    loaded = load_version(world.store, world.sft, world.cache)
+    packed = answers._sharing(trees)
+    assert 1 < len(packed) < 60 and all(tree.tokens() <= answers.BUDGET for tree in packed)
+    together = answers.logps(loaded.model, trees)
+    for tree, said in zip(trees, together, strict=True):
+        assert said == pytest.approx(answers.logps(loaded.model, [tree])[0], abs=1e-4)
 
 
 def test_rows_without_a_written_answer_have_no_loss(world: World):

@@ -149,6 +149,36 @@ def test_people_are_waited_for_and_their_votes_go_into_the_turn(tmp_path: Path, 
     assert store.records("tiny", "reward")[-1].body["votes"] == {"human": 12}
 
 
+def test_rl_that_keeps_no_update_is_an_honest_no(turned: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(turned.parent, copy)
+    recipe = copy / turned.name
+    recipe.write_text(recipe.read_text().replace("updates = 4", "updates = 4\nlearning_rate = 0.05\nstop_kl = 1e-12\nstop_length = 1e-9"))
+    said = burnish("run", recipe, code=1)
+    assert "serves still: rl kept no update: " in said
+    store = store_of(recipe)
+    last = store.records("tiny", "turn")[-1].body
+    assert not last["passed"] and last["why"] and "judgement" not in last["stages"]
+    assert store.record(last["stages"]["evaluation"]).body["split"] == "dev"
+    assert "brought nothing to promote: rl kept no update" in burnish("status", recipe)
+    burnish("run", recipe, code=1)
+
+
+def test_seeds_are_pooled_and_one_without_an_update_counts_as_no_difference(turned: Path) -> None:
+    from burnish.pipeline.repeat import pooled
+
+    tested = store_of(turned).records("tiny", "evaluation")[-1]
+    assert tested.body["split"] == "test"
+    body = tested.body
+    own, start = body["items"][body["candidate"]]["loss"], body["items"][body["start"]]["loss"]
+    gain = sum(a - b for a, b in zip(own, start, strict=True)) / len(own)
+    both = pooled([tested, None], "loss")
+    assert both is not None and both.value == pytest.approx(gain / 2)
+    assert pooled([None, None], "loss") is None
+
+
 def test_two_runs_on_one_store(turned: Path) -> None:
     store = store_of(turned)
     with store.run_lock("burnish run"):

@@ -69,8 +69,8 @@ def test_figures_by_hand(model: LanguageModel) -> None:
         [Sample((5, 6), (-1.0, -2.0), "stop"), Sample((5, 6), (-1.0, -2.0), "stop")],
         [Sample((7,), (-0.5,), "length"), Sample((7, 8, 9), (-1.0, -1.0, -1.0), "stop")],
     ]
-    rollouts = rollouts_of(model, sampler=lambda: Fixed(groups))
-    _, trees, figures = rollouts.measure([[5], [6]], 2, 0)
+    rollouts = rollouts_of(model)
+    _, trees, figures = rollouts.measure(Fixed(groups), [[5], [6]], 2, 0)
     assert figures["reward"] == pytest.approx((2 + 2 + 1 + 3) / 4)
     assert figures["length"] == 2.0
     assert figures["cut_share"] == 0.25
@@ -107,9 +107,9 @@ def test_budgets_are_checked_on_prompts_that_do_not_change(model: LanguageModel)
     rollouts = rollouts_of(model, budgets=Budgets(1.0, 0.0))
     for step in (0, 2, 4):
         rollouts.window(step)
-    assert rollouts.state["start_length"] == rollouts.figures()["dev_length"]
+    assert rollouts.state["before"]["dev_length"] == rollouts.figures()["dev_length"]
     with pytest.raises(Stop, match="length"):
-        rollouts.state["start_length"] *= 2
+        rollouts.state["before"]["dev_length"] *= 2
         rollouts.window(6)
 
 

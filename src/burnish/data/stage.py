@@ -148,7 +148,7 @@ def _require_whole(reading: Reading, found: Audit) -> None:
         said = "\n".join(f"  row {row.number}: {row.problem}" for row in found.bad[:10])
         more = f"\n  and {len(found.bad) - 10} more" if len(found.bad) > 10 else ""
         raise DataError(
-            f"{len(found.bad)} rows cannot be trained whole:\n{said}{more}",
+            f"{len(found.bad)} row{'s' * (len(found.bad) > 1)} cannot be trained whole:\n{said}{more}",
             where=str(reading.path),
             mend="raise data.max_length, shorten these rows, or take them out",
         )

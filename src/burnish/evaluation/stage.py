@@ -18,6 +18,7 @@ from burnish.store import Store, Work, derive_seed, digest_of
 
 if TYPE_CHECKING:
     from burnish.models.artifacts import Loaded
+    from burnish.tasks import ChatTask
 
 VERSION = 1
 TEMPERATURE = 1.0  # what rl optimises, and where KL can be estimated from samples
@@ -40,10 +41,11 @@ class HeldOut:
 
 @dataclass
 class Measured:
-    """What one side said to each item, and each metric's numbers."""
+    """What one side said to each item, each metric's numbers, and the rows that it saw as examples."""
 
     exchanges: list[Exchange]
     numbers: Numbers
+    examples: list[Row]
 
 
 def evaluate(
@@ -62,7 +64,8 @@ def evaluate(
     """Measure versions on the same held-out prompts; kind "evaluation", parents: the dataset and the versions.
 
     Every contender answers each prompt once, at temperature 1 and with the same draws. ``prompt_only`` sees three
-    training rows as examples. A version that stands under several names is measured once.
+    training rows as examples, fewer where the context is too short for them. A version that stands under several names
+    is measured once.
 
     Args:
         contenders: Versions by name: base, prompt_only, start, production, sft, rl.
@@ -178,7 +181,7 @@ def _side(
     from burnish.tasks import task_for
 
     task = task_for(recipe, loaded.renderer)
-    examples = held_out.examples if prompted else []
+    examples = _that_fit(held_out, task, loaded, progress) if prompted else []
     params = Params(TEMPERATURE, 1.0, task.max_new_tokens, work.seed, loaded.renderer.stop_ids)
     same = [version.id, dataset.id, work.settings["split"], task.max_new_tokens, work.seed]
     name = f"answer-{digest_of([*same, [row.number for row in examples]])[:16]}"
@@ -191,7 +194,20 @@ def _side(
         "loss": [None if row.answer is None else -_mean(next(losses)) for row in held_out.rows],
         **text_numbers(exchanges),
     }
-    return Measured(exchanges, numbers)
+    return Measured(exchanges, numbers, examples)
+
+
+def _that_fit(held_out: HeldOut, task: ChatTask, loaded: Loaded, progress: Progress) -> list[Row]:
+    """The first examples that leave room for the longest prompt and its answer in the model's context."""
+    context, shown = loaded.model.context, held_out.examples
+    for number in range(len(shown), 0, -1):
+        trees = [task.supervised(row, shown[:number]) for row in held_out.rows if row.answer is not None]
+        prompts = [task.prompt_ids(row, shown[:number]) for row in held_out.rows]
+        longest = max(max(map(len, prompts)) + task.max_new_tokens, *(tree.tokens() for tree in trees), 0)
+        if context is None or longest <= context:
+            return shown[:number]
+        progress.say(f"prompt only: {number} examples do not fit the context of {context} tokens")
+    return []
 
 
 def _add_kl(loaded: Loaded, found: Mapping[Side, Measured], start: str) -> None:
@@ -252,7 +268,7 @@ def _body(
         "names": {name: record.name or record.id for name, record in contenders.items()},
         "rows": [row.number for row in held_out.rows],
         "clusters": clusters,
-        "examples": [row.number for row in held_out.examples],
+        "examples": [row.number for side in measured.values() for row in side.examples],
         "items": {name: side.numbers for name, side in measured.items()},
         "exchanges": {name: [exchange.id for exchange in side.exchanges] for name, side in measured.items()},
         "figures": figures,

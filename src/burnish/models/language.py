@@ -102,6 +102,12 @@ class LanguageModel:
             parameter.requires_grad_(False)
         return twin
 
+    @property
+    def context(self) -> int | None:
+        """Most tokens of a prompt and its answer: the positions it knows, or its sliding window; None: unknown."""
+        bounds = (getattr(self.module.config, "max_position_embeddings", None), attention.window(self.module.config))
+        return min((int(bound) for bound in bounds if bound is not None), default=None)
+
     def merged(self) -> LanguageModel:
         """A frozen model with the adapter folded into copies of the layers it changes; the rest is shared."""
         twin = self._shell(share_adapter=True)

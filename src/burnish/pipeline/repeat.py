@@ -30,11 +30,15 @@ def parse_seeds(text: str) -> list[int]:
 def repeated(project: Project, seeds: Sequence[int]) -> list[str]:
     """Run each seed in a store of its own under ``repeat/`` and pool its last evaluation.
 
+    A seed whose turn ended before the test prompts were read (the first gate said no, or rl kept no update) has found
+    nothing better than its start: it counts as no difference on every prompt.
+
     Returns:
         A line for each seed, then the pooled differences of the candidate from its start, each with its interval over
         seeds and prompts, then whether the gain holds.
     """
-    lines, evaluations = [], []
+    lines: list[str] = []
+    evaluations: list[Record | None] = []
     for seed in seeds:
         run = project.with_seed(seed)
         project.progress.say(f"seed {seed}")
@@ -42,31 +46,35 @@ def repeated(project: Project, seeds: Sequence[int]) -> list[str]:
         if outcome.state == "waiting":
             return [f"seed {seed}: {outcome.why}"]
         evaluation = outcome.records["evaluation"]
-        evaluations.append(evaluation)
-        lines.append(f"seed {seed}: {outcome.state}; {_one(evaluation, outcome.records.get('judgement'))}")
+        tested = evaluation.body["split"] == "test"
+        evaluations.append(evaluation if tested else None)
+        found = _one(evaluation, outcome.records.get("judgement")) if tested else outcome.why or "not tested"
+        lines.append(f"seed {seed}: {outcome.state}; {found}")
     lines.append("")
-    for metric in POOLED:
-        figure = pooled(evaluations, metric)
-        if figure is not None:
-            lines.append(f"pooled {metric}: {_shown(figure)}")
-    gain = pooled(evaluations, "score.utility") or pooled(evaluations, "loss")
-    assert gain is not None
-    better = "score.utility" in evaluations[0].body["items"][evaluations[0].body["candidate"]]
-    holds = gain.low is not None and gain.high is not None and (gain.low > 0 if better else gain.high < 0)
+    figures = {metric: pooled(evaluations, metric) for metric in POOLED}
+    lines += [f"pooled {metric}: {_shown(figure)}" for metric, figure in figures.items() if figure is not None]
+    better, less = figures["score.utility"], figures["loss"]
+    if better is not None:
+        holds = better.low is not None and better.low > 0
+    else:
+        holds = less is not None and less.high is not None and less.high < 0
     lines.append("the gain holds over seeds and prompts" if holds else "no gain holds over seeds and prompts")
     return lines
 
 
-def pooled(evaluations: Sequence[Record], metric: str) -> Figure | None:
-    """Candidate minus start over seeds and prompts; None where it was not measured.
+def pooled(evaluations: Sequence[Record | None], metric: str) -> Figure | None:
+    """Candidate minus start over seeds and prompts, None among the evaluations standing for no difference; None where
+    the metric was not measured.
 
     Raises:
         EvaluationError: The evaluations have other prompts.
     """
-    rows = evaluations[0].body["rows"]
-    table: list[list[float]] = []
-    for evaluation in evaluations:
-        body = evaluation.body
+    tested = [evaluation.body for evaluation in evaluations if evaluation is not None]
+    if not tested:
+        return None
+    rows = tested[0]["rows"]
+    table: list[list[float]] = [[0.0] * len(rows) for _ in range(len(evaluations) - len(tested))]
+    for body in tested:
         if body["rows"] != rows:
             raise EvaluationError("the runs were evaluated on other prompts: they cannot be pooled")
         own, start = body["items"][body["candidate"]], body["items"][body["start"]]

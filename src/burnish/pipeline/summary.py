@@ -31,7 +31,7 @@ def summary(project: Project, outcome: Outcome) -> list[str]:
         lines += [evaluation.SIMULATED, ""]
     serving = project.production()
     name = serving.name if serving else f"{project.recipe.name}@0, the base"
-    verb = "serves now" if outcome.state == "promoted" else "serves still: the gate said no"
+    verb = "serves now" if outcome.state == "promoted" else f"serves still: {outcome.why or 'the gate said no'}"
     return [*lines, f"{name} {verb}", f"`burnish serve {project.path}` opens the page: chat, compare two answers, vote"]
 
 
@@ -81,7 +81,9 @@ def status_lines(project: Project) -> list[str]:
 
 
 def _verdict(turn: Mapping[str, Json]) -> str:
-    return "was promoted" if turn["passed"] else "was refused by its gate"
+    if turn["passed"]:
+        return "was promoted"
+    return f"brought nothing to promote: {turn['why']}" if turn.get("why") else "was refused by its gate"
 
 
 def _simulated(project: Project) -> bool:

@@ -43,18 +43,19 @@ def run_turn(project: Project, number: int) -> Outcome:
     """Walk the circle once; finished stages are found, not repeated."""
     made: dict[str, Record] = {}
     known = len(project.store.records(project.recipe.name))
+    why = ""
     try:
         _supervised(project, made)
         if made["verdict"].body["passed"] and project.recipe.rl is not None:
-            _from_feedback(project, number, made)
+            why = _from_feedback(project, number, made)
     except Waiting as waits:
         return Outcome("waiting", number, made, str(waits))
-    passed = bool(made["verdict"].body["passed"])
+    passed = bool(made["verdict"].body["passed"]) and not why
     if passed:
         project.promote_once(made["candidate"])
-    made["turn"] = _turn_record(project, number, made)
+    made["turn"] = _turn_record(project, number, made, passed, why)
     repeated = len(project.store.records(project.recipe.name)) == known
-    return Outcome("promoted" if passed else "refused", number, made, repeated=repeated)
+    return Outcome("promoted" if passed else "refused", number, made, why, repeated)
 
 
 def _supervised(project: Project, made: dict[str, Record]) -> None:
@@ -90,13 +91,36 @@ def _supervised(project: Project, made: dict[str, Record]) -> None:
         project.promote_once(sft, only_first=True)
 
 
-def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> None:
-    """Votes, reward, reinforcement learning, and the gate on test prompts."""
-    recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
-    assert recipe.reward is not None
-    dataset = made["dataset"]
+def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> str:
+    """Votes, reward, reinforcement learning, the gate, and the pairs for the next turn; why no gate was reached."""
     start, production = project.start(number, made["sft"])
     made["start"] = start
+    _improve(project, number, made)
+    if made["candidate"].body["figures"]["updates"]:
+        _judge(project, made, production)
+        best, why = made["candidate"] if made["verdict"].body["passed"] else start, ""
+    else:  # nothing to judge: the test prompts stay unread
+        best, why = start, f"rl kept no update: {made['candidate'].body['figures']['stopped']}"
+    made["next"] = collect_pairs(
+        project.recipe,
+        best,
+        made["dataset"],
+        number + 1,
+        PAGE_PAIRS,
+        project.store,
+        project.cache,
+        project.progress,
+        stage="page",
+        reward=made["reward"],
+    )
+    return why
+
+
+def _improve(project: Project, number: int, made: dict[str, Record]) -> None:
+    """Votes on the start version's answers, a reward learned from them, and a version improved against it."""
+    recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
+    assert recipe.reward is not None
+    dataset, start = made["dataset"], made["start"]
     if number == 1 or project.raters("train"):
         pairs = recipe.feedback.pairs
         made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
@@ -106,21 +130,26 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
         store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, turn=number
     )
     made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
-    made["candidate"] = rl = train_online(recipe, start, made["reward"], dataset, store, cache, progress)
-    contenders = {"base": made["base"], "start": start, "production": production, "rl": rl}
+    made["candidate"] = train_online(recipe, start, made["reward"], dataset, store, cache, progress)
+
+
+def _judge(project: Project, made: dict[str, Record], production: Record) -> None:
+    """The improved version on test prompts, before raters who never voted, and the gate."""
+    recipe, store, rl = project.recipe, project.store, made["candidate"]
+    contenders = {"base": made["base"], "start": made["start"], "production": production, "rl": rl}
     if recipe.evaluate.prompt_only:
         contenders["prompt_only"] = made["base"]
     made["evaluation"] = evaluation = evaluate(
         recipe,
         store,
-        dataset=dataset,
+        dataset=made["dataset"],
         split="test",
         contenders=contenders,
         candidate="rl",
         start="start",
         score=project.score,
-        cache=cache,
-        progress=progress,
+        cache=project.cache,
+        progress=project.progress,
     )
     judging = judge_campaign(store, recipe.name, evaluation, "rl", "production", recipe.feedback.judge_votes)
     _let_simulated_vote(project, judging, "judge")
@@ -135,18 +164,6 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> No
         rules=recipe.gate or None,
         stage="rl",
     )
-    made["next"] = collect_pairs(
-        recipe,
-        rl if made["verdict"].body["passed"] else start,
-        dataset,
-        number + 1,
-        PAGE_PAIRS,
-        store,
-        cache,
-        progress,
-        stage="page",
-        reward=made["reward"],
-    )
 
 
 def _let_simulated_vote(project: Project, campaign: str, purpose: Literal["train", "judge"]) -> None:
@@ -160,8 +177,8 @@ def _require_votes(done: int, wanted: int) -> None:
         raise Waiting(f"waiting for feedback: {done} of {wanted}")
 
 
-def _turn_record(project: Project, number: int, made: Mapping[str, Record]) -> Record:
-    """The turn itself: what it started from, what it was fed, what came out."""
+def _turn_record(project: Project, number: int, made: Mapping[str, Record], passed: bool, why: str) -> Record:
+    """The turn itself: what it started from, what it was fed, what came out, and why where no gate was reached."""
     stages = {name: record.id for name, record in made.items()}
     work = Work(
         kind="turn",
@@ -172,5 +189,4 @@ def _turn_record(project: Project, number: int, made: Mapping[str, Record]) -> R
         seed=derive_seed(project.recipe.seed, "turn", str(number)),
         project=project.recipe.name,
     )
-    passed = bool(made["verdict"].body["passed"])
-    return project.store.once(work, lambda: {"number": number, "stages": stages, "passed": passed})
+    return project.store.once(work, lambda: {"number": number, "stages": stages, "passed": passed, "why": why})

@@ -122,7 +122,6 @@ def _train(
     settings = Settings(table.updates, choices["learning_rate"].value, schedule="constant")
     folder = store.work_folder(work)
     loop = Loop(policy.parameters(), forward, rollouts, terms, settings, folder, progress, what="rl update")
-    before = rollouts.on_dev()
     done, stopped = loop.run()
     after = rollouts.on_dev()
     why = rollouts.exceeded(after)
@@ -131,7 +130,7 @@ def _train(
         after = rollouts.on_dev()
     if stopped:
         progress.say(f"rl: stopped by its budgets, {done} updates kept: {stopped}")
-    figures = {"updates": done, "stopped": stopped, "before": before, "after": after}
+    figures = {"updates": done, "stopped": stopped, "before": rollouts.state["before"], "after": after}
     return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(dict(choices)), figures=figures)
 
 

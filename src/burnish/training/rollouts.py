@@ -13,7 +13,7 @@ from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult
-from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler
+from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
 from burnish.training.loop import Stop
 
@@ -88,10 +88,10 @@ class Rollouts:
         return self._figures
 
     def measure(
-        self, prompts: Sequence[Sequence[int]], n: int, seed: int
+        self, engine: Sampler, prompts: Sequence[Sequence[int]], n: int, seed: int
     ) -> tuple[list[list[Sample]], list[Tree], dict[str, Any]]:
         """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures."""
-        samples = self.sampler().sample(prompts, n, replace(self.params, seed=seed))
+        samples = engine.sample(prompts, n, replace(self.params, seed=seed))
         rewards = self.score(prompts, [[s.ids for s in group] for group in samples])
         advantages = [self.credit(group) if n > 1 else [0.0] for group in rewards]
         trees = self._with_reference(
@@ -102,24 +102,25 @@ class Rollouts:
         )
         return samples, trees, _figures(samples, rewards, trees)
 
-    def on_dev(self) -> dict[str, float]:
+    def on_dev(self, engine: Sampler | None = None) -> dict[str, float]:
         """Reward, KL, length and share of cut answers of the policy on the dev prompts, one answer each."""
-        *_, figures = self.measure(self.dev, 1, derive_seed(self.seed, "dev"))
+        *_, figures = self.measure(engine or self.sampler(), self.dev, 1, derive_seed(self.seed, "dev"))
         return {f"dev_{name}": figures[name] for name in ("reward", "kl", "length", "cut_share")}
 
     def exceeded(self, dev: Mapping[str, float]) -> str | None:
         """Why the policy is outside its budgets, by its figures on the dev prompts; None while it is inside."""
-        start_length = self.state.setdefault("start_length", dev["dev_length"])  # of the first, before any update
-        return self.budgets.exceeded(dev["dev_kl"], dev["dev_length"], start_length)
+        return self.budgets.exceeded(dev["dev_kl"], dev["dev_length"], self.state["before"]["dev_length"])
 
     def _collect(self, rollout: int, step: int) -> list[Tree]:
-        self._figures = dev = self.on_dev()
+        engine = self.sampler()
+        self._figures = dev = self.on_dev(engine)
+        self.state.setdefault("before", dev)  # of the first rollout, before any update
         why = self.exceeded(dev)
         if why:
             raise Stop(why)
         chosen = self._chosen(rollout)
         seed = derive_seed(self.seed, "rollout", str(rollout))
-        samples, trees, figures = self.measure([self.prompts[i] for i in chosen], self.group, seed)
+        samples, trees, figures = self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed)
         self._figures = {**figures, **dev, "samples": self.keep(step, chosen, samples)}
         return trees
 
@@ -176,9 +177,10 @@ class Rollouts:
             on = stream.present.get("old_logp")
             if self.part or on is None or not on.any():
                 return TermResult(zero)
-            apart = (outputs.logp_S.detach()[on] - stream.streams["old_logp"][on]).abs().exp()
+            fresh = int(on.sum())
+            apart = fresh * mismatch(stream.streams["old_logp"][on].tolist(), outputs.logp_S.detach()[on].tolist())
             total, tokens = self.state.get("mismatch", (0.0, 0))
-            total, tokens = total + float(apart.sum()), tokens + len(apart)
+            total, tokens = total + apart, tokens + fresh
             self.state["mismatch"] = (total, tokens)
             mean = total / tokens
             if tokens >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:
@@ -186,7 +188,7 @@ class Rollouts:
                     f"sampler and trainer disagree: mean exp |logprob difference| is {mean:.4f}, over {MISMATCH_LIMIT}",
                     mend="this is a bug of the sampler or the trainer; please report it with `burnish doctor`",
                 )
-            return TermResult(apart.sum(), {}, float(len(apart)))
+            return TermResult(torch.tensor(apart), {}, float(fresh))
 
         return Term("mismatch", "token", 0.0, count, loss)
 

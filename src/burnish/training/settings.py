@@ -41,7 +41,7 @@ def reward_settings(recipe: Recipe) -> dict[str, Choice]:
     assert recipe.reward is not None
     return {
         "rank": chosen(recipe.adapt.rank, 16, "as in the supervised stage"),
-        "learning_rate": chosen(recipe.reward.learning_rate, 5e-4, "a head and the last layers"),
+        "learning_rate": chosen(recipe.reward.learning_rate, 1e-3, "a head and the last layers, few comparisons"),
         "epochs": chosen(recipe.reward.epochs, 2, "comparisons are noisy: more passes learn the noise"),
     }
 

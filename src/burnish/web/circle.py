@@ -36,12 +36,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """Where the turn stands. Of a turn that is over: what starts the next one, and which version was refused, why."""
+    """Where the turn stands. Of a turn that is over: what starts the next one, and which version was refused and why,
+    or why no gate was reached."""
 
     number: int
     steps: list[Step]
     next_turn: str | None
     refusal: Mapping[str, Json] | None
+    why: str = ""
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Turn:
     number: int
     over: bool
     made: dict[str, Record] = field(default_factory=dict)
+    why: str = ""  # it ended before its last gate
 
 
 def serving(store: Store, project: str) -> dict[str, Json] | None:
@@ -84,9 +87,13 @@ def circle(store: Store, project: str, recipe: Recipe) -> Circle:
         steps.append(Step(title, state, words or "", href))
     if not turn.over:
         return Circle(turn.number, [_open(store, project, recipe, step) for step in steps], None, None)
-    refusal = _refusal(store, turn.made["verdict"])
+    refusal = None if turn.why else _refusal(store, turn.made["verdict"])
     return Circle(
-        turn.number, [_ended(step, refusal is not None) for step in steps], _next_turn(store, project, recipe), refusal
+        turn.number,
+        [_ended(step, refusal is not None) for step in steps],
+        _next_turn(store, project, recipe),
+        refusal,
+        turn.why,
     )
 
 
@@ -160,7 +167,7 @@ def _turn(records: Sequence[Record]) -> Turn:
     by_id = {record.id: record for record in records}
     if ended and not any(record.kind in ("start", "snapshot", "dataset") for record in records[ended[-1] :]):
         body = records[ended[-1]].body
-        return Turn(body["number"], True, {name: by_id[id] for name, id in body["stages"].items()})
+        return Turn(body["number"], True, {name: by_id[id] for name, id in body["stages"].items()}, body.get("why", ""))
     made = {_stage(record): record for record in records if _stage(record) in ("dataset", "base", "sft")}
     fresh = records[ended[-1] + 1 if ended else 0 :]
     made |= {_stage(record): record for record in fresh}
@@ -176,7 +183,7 @@ def _stages(store: Store, project: str, recipe: Recipe, turn: Turn) -> list[tupl
     made, loops = turn.made, recipe.rl is not None
     sft, last, verdict, tested = made.get("sft"), made.get("candidate"), made.get("verdict"), made.get("evaluation")
     improved = last if last is not None and last.body["stage"] == "rl" else made.get("rl")
-    if not turn.over and loops:  # the first gate lets the supervised version serve; the turn goes on
+    if (not turn.over or turn.why) and loops:  # the first gate, on dev, lets the supervised version serve
         verdict = verdict if verdict is not None and verdict.body["stage"] == "rl" else None
         tested = tested if tested is not None and tested.body["split"] == "test" else None
     decided = ("passed" if verdict.body["passed"] else "said no") if verdict is not None else None
