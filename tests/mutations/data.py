@@ -32,9 +32,9 @@ MUTATIONS = [
     Mutation(
         name="data: rows that the audit names are trained all the same",
         file=STAGE,
-        old="if not audited.problem]",
-        new="]",
-        tests="tests/data/test_stage.py::test_prepares_once_with_reasons",
+        old="    if found.bad:",
+        new="    if False:",
+        tests="tests/data/test_stage.py::test_rows_that_do_not_fit_are_an_error_that_names_them",
     ),
     Mutation(
         name="data: the stop token is not trained",

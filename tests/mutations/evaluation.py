@@ -10,6 +10,20 @@ SEEN_BY = "tests/evaluation/test_{}.py::test_{}".format
 
 MUTATIONS = [
     Mutation(
+        name="the rest of a prompt counts as answer where its beginning is shared",
+        file="src/burnish/evaluation/answers.py",
+        old="[*[0.0] * len(rest), *answer.weights]",
+        new="[*[1.0] * len(rest), *answer.weights]",
+        tests=SEEN_BY("stage", "a_shared_beginning_changes_no_logprob"),
+    ),
+    Mutation(
+        name="a seed that found nothing is left out of the pool",
+        file="src/burnish/pipeline/repeat.py",
+        old="for _ in range(len(evaluations) - len(tested))]",
+        new="for _ in range(0)]",
+        tests="tests/pipeline/test_circle.py::test_seeds_are_pooled_and_one_without_an_update_counts_as_no_difference",
+    ),
+    Mutation(
         name="a gate passes on figures that are not finite",
         file=GATES,
         old="    if not all(map(math.isfinite, (figure.value, figure.low, figure.high, value))):",

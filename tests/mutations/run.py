@@ -13,7 +13,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -53,21 +55,31 @@ def test_sees(mutation: Mutation, tree: Path) -> str | None:
 def main(names: list[str]) -> int:
     """The exit code: 0 where every mutation was seen."""
     mutations = [m for m in all_mutations() if not names or any(n in m.name for n in names)]
+    workers = min(os.cpu_count() or 1, 4)
     missed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        ignore = shutil.ignore_patterns(".git", ".venv", "demo", "__pycache__", ".*_cache", ".hypothesis")
-        shutil.copytree(ROOT, tree, ignore=ignore)
-        for number, mutation in enumerate(mutations, 1):
-            why = test_sees(mutation, tree)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+        trees: Queue[Path] = Queue()
+        for number in range(workers):
+            trees.put(_copy(Path(folder) / f"tree-{number}"))
+
+        def seen(mutation: Mutation) -> str | None:
+            tree = trees.get()
+            try:
+                return test_sees(mutation, tree)
+            finally:
+                trees.put(tree)
+
+        for number, (mutation, why) in enumerate(zip(mutations, pool.map(seen, mutations), strict=True), 1):
             missed += why is not None
-            print(
-                f"[{number}/{len(mutations)}] {'red' if why is None else 'MISSED'}  {mutation.name}",
-                why or "",
-                flush=True,
-            )
+            said = "red" if why is None else "MISSED"
+            print(f"[{number}/{len(mutations)}] {said}  {mutation.name}", why or "", flush=True)
     print(f"{len(mutations) - missed} of {len(mutations)} mutations seen")
     return 1 if missed or not mutations else 0
+
+
+def _copy(tree: Path) -> Path:
+    ignore = shutil.ignore_patterns(".git", ".venv", "demo", "__pycache__", ".*_cache", ".hypothesis")
+    return Path(shutil.copytree(ROOT, tree, ignore=ignore))
 
 
 if __name__ == "__main__":

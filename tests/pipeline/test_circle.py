@@ -155,7 +155,8 @@ def test_rl_that_keeps_no_update_is_an_honest_no(turned: Path, tmp_path: Path) -
     copy = tmp_path / "copy"
     shutil.copytree(turned.parent, copy)
     recipe = copy / turned.name
-    recipe.write_text(recipe.read_text().replace("updates = 4", "updates = 4\nlearning_rate = 0.05\nstop_kl = 1e-12\nstop_length = 1e-9"))
+    tight = "updates = 4\nlearning_rate = 0.05\nstop_kl = 1e-12\nstop_length = 1e-9"
+    recipe.write_text(recipe.read_text().replace("updates = 4", tight))
     said = burnish("run", recipe, code=1)
     assert "serves still: rl kept no update: " in said
     store = store_of(recipe)

@@ -21,8 +21,9 @@ from burnish.training.loop import Loop, Settings
 from burnish.training.rollouts import Budgets, Rollouts
 from burnish.training.settings import Choice, rl_settings, shown
 
-VERSION = 2
+VERSION = 3
 KEPT_SAMPLES = 3
+DEV_PROMPTS = 24  # answered before each rollout: enough for the budgets, and a fifth of a rollout's time
 CREDIT = {"grpo": grpo.advantages}
 
 
@@ -60,9 +61,8 @@ def train_online(
         policy, task = loaded.model, task_for(recipe, loaded.renderer)
         scorer = load_reward(store, reward, cache, like=policy)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
-        rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
-
         require_exact(params)
+        rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
 
         def keep(step: int, chosen: Sequence[int], groups: Sequence[Sequence[Sample]]) -> list[str]:
             return _keep_samples(store, task, start, work, step, [rows[i] for i in chosen], groups)
@@ -74,7 +74,7 @@ def train_online(
             credit=CREDIT[table.algorithm],
             keep=keep,
             prompts=[task.prompt_ids(row) for row in rows],
-            dev=[task.prompt_ids(row) for row in store.datasets.rows(dataset.id, "dev")][: recipe.evaluate.items],
+            dev=[task.prompt_ids(row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]],
             prompts_per_rollout=table.prompts,
             group=table.group,
             params=params,
