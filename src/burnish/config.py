@@ -106,8 +106,11 @@ class Rl(Table):
     """Reinforcement learning against the learned reward."""
 
     algorithm: Literal["grpo"] = Field(default="grpo", description="Group-relative policy optimisation.")
-    updates: Positive = Field(default=16, description="Optimizer updates; two per rollout.")
-    prompts: Positive = Field(default=4, description="Prompts per rollout.")
+    scale: Literal["group", "batch"] = Field(
+        default="batch", description="Divides advantages by their deviation within a group, or over the rollout."
+    )
+    updates: Positive = Field(default=12, description="Optimizer updates; two per rollout.")
+    prompts: Positive = Field(default=8, description="Prompts per rollout.")
     group: Annotated[int, Field(ge=2)] = Field(default=8, description="Answers sampled per prompt.")
     learning_rate: PositiveFloat | Auto = Field(default="auto", description="Learning rate; auto is 3e-4.")
     kl: Annotated[float, Field(ge=0)] | Auto = Field(

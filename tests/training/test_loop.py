@@ -59,6 +59,9 @@ class Fixed:
             raise Stop("far enough")
         return self.trees
 
+    def best(self, step: int) -> bool:
+        return False
+
     def boundary(self, step: int) -> bool:
         return step % 2 == 0
 

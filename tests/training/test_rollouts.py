@@ -113,6 +113,14 @@ def test_budgets_are_checked_on_prompts_that_do_not_change(model: LanguageModel)
         rollouts.window(6)
 
 
+def test_the_best_policy_on_dev_is_remembered(model: LanguageModel) -> None:
+    rollouts = rollouts_of(model)
+    for step, reward in ((0, 1.0), (2, 3.0), (4, 2.0)):
+        rollouts.consider(step, {"dev_reward": reward})
+        assert rollouts.best(step) == (step < 4)
+    assert rollouts.state["best"] == {"step": 2, "dev_reward": 3.0}
+
+
 @pytest.mark.parametrize(
     ("kl", "length", "said"),
     [(0.2, 10.0, "KL"), (math.nan, 10.0, "KL"), (0.0, 14.0, "length"), (0.0, 6.0, "length"), (0.0, math.nan, "length")],
@@ -128,7 +136,9 @@ def test_a_window_outside_the_budget_stops_training(model: LanguageModel) -> Non
 
 
 def test_a_reward_that_is_not_finite_stops(model: LanguageModel) -> None:
-    broken = rollouts_of(model, score=lambda p, a: [[math.nan for _ in g] for g in a], credit=lambda r: [0.0] * len(r))
+    broken = rollouts_of(
+        model, score=lambda p, a: [[math.nan for _ in g] for g in a], credit=lambda r: [[0.0] * len(g) for g in r]
+    )
     with pytest.raises(TrainingError, match="not finite"):
         broken.window(0)
 

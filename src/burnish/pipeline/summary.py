@@ -76,7 +76,12 @@ def status_lines(project: Project) -> list[str]:
         f"votes: {cast}",
     ]
     if status["turns"] and project.recipe.rl is not None:
-        lines.append(f"the next turn starts after {status['next_turn_in']} more votes")
+        missing = status["next_turn_in"]
+        lines.append(
+            f"the next turn starts after {missing} more votes"
+            if missing
+            else "enough new votes are in: `burnish run` starts the next turn"
+        )
     return lines
 
 

@@ -100,7 +100,8 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> st
         _judge(project, made, production)
         best, why = made["candidate"] if made["verdict"].body["passed"] else start, ""
     else:  # nothing to judge: the test prompts stay unread
-        best, why = start, f"rl kept no update: {made['candidate'].body['figures']['stopped']}"
+        stopped = made["candidate"].body["figures"]["stopped"]
+        best, why = start, f"rl kept no update: {stopped or 'none raised the reward on dev prompts'}"
     made["next"] = collect_pairs(
         project.recipe,
         best,

@@ -83,12 +83,6 @@ def load(folder: Path) -> Checkpoint | None:
     return Checkpoint(step, load_file(place / "tensors.safetensors"), load_file(place / "optimizer.safetensors"), state)
 
 
-def remove(folder: Path) -> None:
-    """Forget the checkpoints of finished work."""
-    for name in (NAME, f"{NAME}.new", f"{NAME}.old"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-
-
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 

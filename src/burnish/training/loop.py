@@ -23,6 +23,8 @@ from burnish.progress import Progress
 from burnish.store.runs import RunLog
 from burnish.training import checkpoint
 
+BEST = "best"  # the folder of the checkpoint that the windows found best
+
 Parameters = Mapping[str, torch.nn.Parameter]
 
 
@@ -43,6 +45,9 @@ class Windows(Protocol):
 
     def boundary(self, step: int) -> bool:
         """Whether a checkpoint may be taken between the window of ``step`` and its update."""
+
+    def best(self, step: int) -> bool:
+        """Whether the window of ``step``, a boundary, has found the parameters to be the best so far."""
 
     def figures(self) -> Mapping[str, Any]:
         """Figures of the latest window that belong in the log."""
@@ -104,7 +109,9 @@ class Loop:
                 self.log.log(step, **self.windows.figures(), stopped=str(stop))
                 return self.restore(), str(stop)
             if self.windows.boundary(step):
-                self.save(step)
+                if self.windows.best(step):
+                    self.save(step, self.folder / BEST)
+                self.save(step, self.folder)
             figures = self.update(step, trees)
             self.log.log(step, **figures)
             self.progress.update(self.what, step + 1, self.settings.updates, _note(figures))
@@ -165,18 +172,18 @@ class Loop:
         if loss.requires_grad:
             loss.backward()
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, folder: Path) -> None:
         """Write a checkpoint that resumes with update ``step``."""
         tensors = {name: p.detach() for name, p in self.parameters.items()}
         slots: dict[str, torch.Tensor] = {}
         for name, parameter in self.parameters.items():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 slots[f"{name}/{key}"] = value
-        checkpoint.save(self.folder, checkpoint.Checkpoint(step, tensors, slots, self.windows.state))
+        checkpoint.save(folder, checkpoint.Checkpoint(step, tensors, slots, self.windows.state))
 
-    def restore(self) -> int:
-        """Take the last checkpoint's tensors; returns the update to do next (0 without a checkpoint)."""
-        found = checkpoint.load(self.folder)
+    def restore(self, best: bool = False) -> int:
+        """Take the last checkpoint's tensors, or the best one's; returns the update to do next (0 without one)."""
+        found = checkpoint.load(self.folder / BEST if best else self.folder)
         if found is None:
             return 0
         if set(found.tensors) != set(self.parameters):

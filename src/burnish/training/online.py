@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from burnish.config import Recipe
@@ -38,7 +39,7 @@ def train_online(
 ) -> Record:
     """Improve ``start`` against ``reward`` into a new version; the reference is a frozen copy of ``start``.
 
-    The last checkpoint within the budgets of KL and length is kept, checked once more on dev prompts at the end.
+    Of the checkpoints within the budgets of KL and length, the one with the highest reward on dev prompts is kept.
     """
     assert recipe.rl is not None
     table = recipe.rl
@@ -71,7 +72,7 @@ def train_online(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=policy.frozen_copy(),
             score=lambda prompts, answers: score_answers(scorer, prompts, answers),
-            credit=CREDIT[table.algorithm],
+            credit=partial(CREDIT[table.algorithm], scale=table.scale),
             keep=keep,
             prompts=[task.prompt_ids(row) for row in rows],
             dev=[task.prompt_ids(row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]],
@@ -123,14 +124,19 @@ def _train(
     folder = store.work_folder(work)
     loop = Loop(policy.parameters(), forward, rollouts, terms, settings, folder, progress, what="rl update")
     done, stopped = loop.run()
-    after = rollouts.on_dev()
-    why = rollouts.exceeded(after)
-    if why:
-        stopped, done = why, loop.restore()
-        after = rollouts.on_dev()
+    if stopped is None:
+        last = rollouts.on_dev()
+        stopped = rollouts.exceeded(last)
+        if stopped is None:
+            rollouts.consider(done, last)
+    best = dict(rollouts.state["best"])
+    if best["step"] != done or stopped:
+        done = loop.restore(best=True)
     if stopped:
-        progress.say(f"rl: stopped by its budgets, {done} updates kept: {stopped}")
-    figures = {"updates": done, "stopped": stopped, "before": rollouts.state["before"], "after": after}
+        progress.say(f"rl: stopped by its budgets: {stopped}")
+    progress.say(f"rl: {done} updates kept, the best on dev prompts within the budgets")
+    before = rollouts.state["before"]
+    figures = {"updates": done, "stopped": stopped, "before": before, "after": {name: best[name] for name in before}}
     return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(dict(choices)), figures=figures)
 
 

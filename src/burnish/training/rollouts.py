@@ -21,7 +21,7 @@ MINIBATCHES = 2
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]], list[list[float]]]
-Credit = Callable[[Sequence[float]], list[float]]
+Credit = Callable[[Sequence[Sequence[float]]], list[list[float]]]
 Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
 
 
@@ -46,7 +46,7 @@ class Budgets:
 class Rollouts:
     """Windows of reinforcement learning: ``prompts_per_rollout`` groups a rollout, cut into two minibatches.
 
-    ``sampler`` makes the engine of the current policy; ``score`` gives rewards, ``credit`` turns a group's into
+    ``sampler`` makes the engine of the current policy; ``score`` gives rewards, ``credit`` turns a rollout's into
     advantages; ``keep`` stores a few samples for people to read and returns their ids; ``demonstrations`` are
     supervised trees mixed into every window. ``dev`` are prompts that are never trained on: before each rollout the
     policy answers them with the same draws as before the first, and the budgets are checked there. A rollout's own
@@ -93,7 +93,7 @@ class Rollouts:
         """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures."""
         samples = engine.sample(prompts, n, replace(self.params, seed=seed))
         rewards = self.score(prompts, [[s.ids for s in group] for group in samples])
-        advantages = [self.credit(group) if n > 1 else [0.0] for group in rewards]
+        advantages = self.credit(rewards) if n > 1 else [[0.0] for _ in rewards]
         trees = self._with_reference(
             [
                 Tree(prompt, tuple(_answer(s, a, row) for s, a in zip(group, advantage, strict=True)))
@@ -111,6 +111,14 @@ class Rollouts:
         """Why the policy is outside its budgets, by its figures on the dev prompts; None while it is inside."""
         return self.budgets.exceeded(dev["dev_kl"], dev["dev_length"], self.state["before"]["dev_length"])
 
+    def best(self, step: int) -> bool:
+        return bool(self.state["best"]["step"] == step)
+
+    def consider(self, step: int, dev: Mapping[str, float]) -> None:
+        """Remember the policy before update ``step`` as the best one, where its reward on dev is the highest so far."""
+        if dev["dev_reward"] > self.state.get("best", {}).get("dev_reward", -math.inf):
+            self.state["best"] = {"step": step, **dev}
+
     def _collect(self, rollout: int, step: int) -> list[Tree]:
         engine = self.sampler()
         self._figures = dev = self.on_dev(engine)
@@ -118,6 +126,7 @@ class Rollouts:
         why = self.exceeded(dev)
         if why:
             raise Stop(why)
+        self.consider(step, dev)
         chosen = self._chosen(rollout)
         seed = derive_seed(self.seed, "rollout", str(rollout))
         samples, trees, figures = self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed)

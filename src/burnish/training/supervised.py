@@ -53,6 +53,9 @@ class Epochs:
     def boundary(self, step: int) -> bool:
         return step > 0 and step % self.every == 0
 
+    def best(self, step: int) -> bool:
+        return False
+
     def figures(self) -> Mapping[str, Any]:
         return {}
 

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 SMALLEST_SPREAD = 1e-4  # rewards closer than this carry no preference: dividing by it would make noise loud
 
 
-def advantages(rewards_G: Sequence[float]) -> list[float]:
-    """Each answer's reward relative to its group: ``(r - mean(r)) / std(r)``, population deviation.
+def advantages(rewards_NG: Sequence[Sequence[float]], scale: Literal["group", "batch"] = "group") -> list[list[float]]:
+    """Each answer's reward relative to its group: ``(r - mean(r of its group)) / deviation``, population deviation.
 
     Args:
-        rewards_G: Rewards of the G answers to one prompt; G is at least 2.
+        rewards_NG: Rewards of the answers to each of N prompts; a group has at least 2.
+        scale: Divide by the deviation within the group, as the paper does, or by that of the whole rollout around its
+            groups' means: a group whose answers the reward hardly tells apart then weighs little, where its own
+            deviation would blow noise up to full size (Liu et al. 2025, arXiv:2508.08221).
 
     Returns:
-        G advantages with mean 0 and deviation 1; all zero where the rewards are equal.
+        N lists of advantages, each with mean 0; all zero where the rewards are equal.
 
     Raises:
         ValueError: A group of one, or a reward that is not finite.
     """
-    if len(rewards_G) < 2:
-        raise ValueError(f"a group needs at least two answers, not {len(rewards_G)}")
-    if not all(math.isfinite(r) for r in rewards_G):
-        raise ValueError(f"a reward is not finite: {list(rewards_G)}")
-    mean = sum(rewards_G) / len(rewards_G)
-    spread = math.sqrt(sum((r - mean) ** 2 for r in rewards_G) / len(rewards_G))
-    if spread < SMALLEST_SPREAD:
-        return [0.0] * len(rewards_G)
-    return [(r - mean) / spread for r in rewards_G]
+    for rewards_G in rewards_NG:
+        if len(rewards_G) < 2:
+            raise ValueError(f"a group needs at least two answers, not {len(rewards_G)}")
+        if not all(math.isfinite(r) for r in rewards_G):
+            raise ValueError(f"a reward is not finite: {list(rewards_G)}")
+    apart = [[r - sum(rewards_G) / len(rewards_G) for r in rewards_G] for rewards_G in rewards_NG]
+    together = _deviation([a for group in apart for a in group])
+    return [_divided(group, together if scale == "batch" else _deviation(group)) for group in apart]
+
+
+def _deviation(apart: Sequence[float]) -> float:
+    return math.sqrt(sum(a * a for a in apart) / max(1, len(apart)))
+
+
+def _divided(apart: Sequence[float], spread: float) -> list[float]:
+    return [0.0 if spread < SMALLEST_SPREAD else a / spread for a in apart]
