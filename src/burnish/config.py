@@ -107,12 +107,12 @@ class Rl(Table):
 
     algorithm: Literal["grpo"] = Field(default="grpo", description="Group-relative policy optimisation.")
     scale: Literal["group", "batch"] = Field(
-        default="batch", description="Divides advantages by their deviation within a group, or over the rollout."
+        default="group", description="Divides advantages by their deviation within a group, or over the rollout."
     )
     updates: Positive = Field(default=12, description="Optimizer updates; two per rollout.")
     prompts: Positive = Field(default=8, description="Prompts per rollout.")
     group: Annotated[int, Field(ge=2)] = Field(default=8, description="Answers sampled per prompt.")
-    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Learning rate; auto is 1e-4.")
+    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Learning rate; auto is 3e-4.")
     kl: Annotated[float, Field(ge=0)] | Auto = Field(
         default="auto", description="Weight of KL to the start version; auto is 0.02."
     )

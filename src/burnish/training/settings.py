@@ -50,7 +50,7 @@ def rl_settings(recipe: Recipe) -> dict[str, Choice]:
     """Learning rate and KL weight of the online stage."""
     assert recipe.rl is not None
     return {
-        "learning_rate": chosen(recipe.rl.learning_rate, 1e-4, "small steps: the brake looks every other update"),
+        "learning_rate": chosen(recipe.rl.learning_rate, 3e-4, "small steps: the brake looks every other update"),
         "kl": chosen(recipe.rl.kl, 0.02, "a leash that lets style move"),
     }
 
