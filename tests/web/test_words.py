@@ -27,7 +27,7 @@ def test_a_known_figure_is_explained_and_an_unknown_one_drawn() -> None:
     assert list(found) == ["Reward", "KL to the start", "My: new figure"]
     assert (found["Reward"].keys, found["Reward"].names) == (("reward",), ("",))
     both = charts.panels([{"reward": 1.0}, {"dev_reward": 1.0}])
-    assert (both[0].keys, both[0].names) == (("reward", "dev_reward"), ("sampled", "held out"))
+    assert (both[0].keys, both[0].names) == (("reward", "dev_reward"), ("sampled", "dev"))
     assert charts.last_figures(lines) == "reward nan · KL to the start 0.1"
 
 

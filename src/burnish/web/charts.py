@@ -18,15 +18,22 @@ class Panel:
     names: tuple[str, ...] = ("",)
 
 
+BOTH = ("sampled", "dev")
+
 KNOWN = (
     Panel(
         "Reward",
-        "Mean learned reward of the sampled answers, or of answers to held-out prompts.",
+        "Mean learned reward of the sampled answers, and of answers to the dev prompts.",
         ("reward", "dev_reward"),
-        ("sampled", "held out"),
+        BOTH,
     ),
-    Panel("KL to the start", "How far the answers have moved from the start version, in nats a token.", ("kl",)),
-    Panel("Length", "Mean length of the sampled answers, in tokens.", ("length",)),
+    Panel(
+        "KL to the start",
+        "How far the answers have moved from the start version, in nats a token.",
+        ("kl", "dev_kl"),
+        BOTH,
+    ),
+    Panel("Length", "Mean length of the answers, in tokens.", ("length", "dev_length"), BOTH),
     Panel(
         "Entropy", "How open the next token still is, in nats; near 0 the model repeats itself.", ("entropy/entropy",)
     ),
@@ -37,7 +44,7 @@ KNOWN = (
         "Mean exp |difference of logprobs| between sampler and trainer; 1 is exact.",
         ("mismatch",),
     ),
-    Panel("Cut share", "Share of answers that the length limit cut off.", ("cut_share",)),
+    Panel("Cut share", "Share of answers that the length limit cut off.", ("cut_share", "dev_cut_share"), BOTH),
     Panel("Idle share", "Share of tokens in groups of equal reward, which teach nothing.", ("idle_share",)),
     Panel("Ratio", "Mean probability ratio of the policy to the one that sampled; 1 is on policy.", ("policy/ratio",)),
     Panel(
