@@ -3,6 +3,7 @@
     python benchmarks/controls.py RECIPE flipped    # votes that are coins: the gate must say no
     python benchmarks/controls.py RECIPE further    # as many further supervised updates instead of RL
     python benchmarks/controls.py RECIPE best       # the reward's favourite of four answers, no training
+    ... --seed 3                                    # of a seed that `burnish repeat` has run
 
 RECIPE has been run before. Each control reads the test prompts, as the last evaluation does, and chooses nothing by
 them; "flipped" and "further" work in stores of their own under ``controls/`` of the recipe's store.
@@ -30,6 +31,25 @@ from burnish.statistics import mean_interval
 from burnish.tasks import task_for
 
 BEST_OF = 4
+FURTHER = """
+name = "{name}"
+seed = {seed}
+task = "chat"
+base = "{base}"
+[data]
+train = "train.jsonl"
+dev = "dev.jsonl"
+test = "test.jsonl"
+system = {system}
+[sft]
+epochs = 1
+batch_size = 8
+[evaluate]
+max_new_tokens = {max_new_tokens}
+prompt_only = false
+[feedback]
+simulate = "support-desk"
+"""
 
 
 class Coins(Project):
@@ -42,6 +62,7 @@ class Coins(Project):
 def flipped(project: Project) -> None:
     """The whole turn again, on votes that hold nothing."""
     control = Coins(project.path, project.store.path / "controls" / "flipped", project.progress)
+    control.recipe = project.recipe
     print("\n".join(summary(control, control.run())))
 
 
@@ -61,9 +82,14 @@ def further(project: Project) -> None:
         for r in chosen
     ]
     (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = project.path.read_text(encoding="utf-8").split("[feedback]")[0]
-    text = text.replace('prompts = "prompts.jsonl"', "# no prompts").replace(project.recipe.base, str(sft.name))
-    text += '\n[sft]\nepochs = 1\nbatch_size = 8\n[feedback]\nsimulate = "support-desk"\n'
+    recipe = project.recipe
+    text = FURTHER.format(
+        name=recipe.name,
+        seed=recipe.seed,
+        base=sft.name,
+        system=json.dumps(recipe.data.system),
+        max_new_tokens=recipe.evaluate.max_new_tokens,
+    )
     (folder / "further.toml").write_text(text, encoding="utf-8")
     control = Project(folder / "further.toml", progress=project.progress)
     evaluation = control.run().records["evaluation"]
@@ -106,8 +132,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("control", choices=("flipped", "further", "best"))
+    parser.add_argument("--seed", type=int, help="a seed that `burnish repeat` has run; default: the recipe's own run")
     arguments = parser.parse_args()
-    {"flipped": flipped, "further": further, "best": best}[arguments.control](Project(arguments.recipe))
+    project = Project(arguments.recipe)
+    if arguments.seed is not None:
+        project = project.with_seed(arguments.seed)
+    {"flipped": flipped, "further": further, "best": best}[arguments.control](project)
 
 
 if __name__ == "__main__":
