@@ -49,6 +49,7 @@ max_new_tokens = {max_new_tokens}
 prompt_only = false
 [feedback]
 simulate = "support-desk"
+sources = ["simulated"]
 """
 
 
