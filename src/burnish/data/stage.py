@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from burnish.config import Recipe
 from burnish.data.audit import Audit, audit
 from burnish.data.clean import oddities, without_duplicates
-from burnish.data.read import Dropped, Reading, read_rows, require_good
+from burnish.data.read import CLEAN, Dropped, Reading, read_rows, require_good
 from burnish.data.render import Renderer
 from burnish.data.split import Splits, keep_apart, split, split_by_likeness
 from burnish.errors import DataError
@@ -147,8 +147,9 @@ def _require_whole(reading: Reading, found: Audit) -> None:
     if found.bad:
         said = "\n".join(f"  row {row.number}: {row.problem}" for row in found.bad[:10])
         more = f"\n  and {len(found.bad) - 10} more" if len(found.bad) > 10 else ""
+        numbered = ' (numbered by the field "row")' if reading.path.name.endswith(CLEAN) else ""
         raise DataError(
-            f"{len(found.bad)} row{'s' * (len(found.bad) > 1)} cannot be trained whole:\n{said}{more}",
+            f"{len(found.bad)} row{'s' * (len(found.bad) > 1)} cannot be trained whole{numbered}:\n{said}{more}",
             where=str(reading.path),
             mend="raise data.max_length, shorten these rows, or take them out",
         )
