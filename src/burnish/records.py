@@ -13,6 +13,7 @@ Json = Any  # a JSON value: None, bool, int, float, str, list of Json, dict of s
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "dev", "test", "prompts"]
+FigureFormat = Literal["jsonl", "csv", "parquet", "tensorboard"]  # in which a run's figures go out
 Source = Literal["human", "simulated"]
 VoteKind = Literal["compare", "rating", "thumb", "edit"]
 Choice = Literal["a", "b", "tie"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutations.case import Mutation
 
 WEB = "src/burnish/web"
+RUNS = "src/burnish/monitoring/runs.py"
 PAGES = "tests/web/test_pages.py"
 BROWSER = "tests/web/test_browser.py"
 
@@ -74,7 +75,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a run of another project is shown",
-        f"{WEB}/runs.py",
+        RUNS,
         "if name != project for record",
         'if name != project and name == "" for record',
         f"{PAGES}::test_another_project_of_the_store_stays_out",

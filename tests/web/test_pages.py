@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from burnish import feedback
+from burnish.monitoring.runs import all_runs, at_work
 from burnish.records import Message, Row
 from burnish.store import RunLog
 from burnish.web import circle, comparing, runs, versions
@@ -181,7 +182,7 @@ def test_a_refused_version_is_named_with_the_reason(tmp_path: Path) -> None:
 
 def test_a_dead_run_does_not_count_as_running(desk: Desk) -> None:
     holder = desk.store.path / "run.holder"
-    assert not runs.at_work(desk.store)
+    assert not at_work(desk.store)
     for text, alive in (
         (json.dumps({"pid": os.getpid()}), True),
         ('{"pid": 4194999}', False),
@@ -189,7 +190,7 @@ def test_a_dead_run_does_not_count_as_running(desk: Desk) -> None:
         ("[]", False),
     ):
         holder.write_text(text)
-        assert runs.at_work(desk.store) is alive, text
+        assert at_work(desk.store) is alive, text
 
 
 def test_runs_are_listed_with_their_state(client: TestClient, desk: Desk) -> None:
@@ -198,7 +199,7 @@ def test_runs_are_listed_with_their_state(client: TestClient, desk: Desk) -> Non
     text = read(client, "/runs").text
     assert re.search(r"Reward model – unfinished 1 loss on comparisons 0.69", text)
     assert re.search(r"Reinforcement learning support@2 done 16 reward \S+ · KL to the start \S+ · length", text)
-    assert "event" not in text and len(runs.all_runs(desk.store, PROJECT)) == 4
+    assert "event" not in text and len(all_runs(desk.store, PROJECT)) == 4
 
 
 def test_a_run_is_found_by_key_id_and_name_and_by_no_path(client: TestClient, desk: Desk) -> None:
@@ -231,7 +232,7 @@ def test_another_project_of_the_store_stays_out(client: TestClient, desk: Desk) 
     RunLog(desk.store.work_folder(work)).log(0, likelihood=2.0)
     other = desk.store.once(work, lambda: {**desk.made["sft"].body})
     assert client.get(f"/versions/{other.name}").status_code == client.get(f"/runs/{work.key[:16]}").status_code == 404
-    assert len(runs.all_runs(desk.store, PROJECT)) == 3 and "other" not in read(client, "/versions").text
+    assert len(all_runs(desk.store, PROJECT)) == 3 and "other" not in read(client, "/versions").text
 
 
 def test_the_next_pair_is_blind_and_counts(client: TestClient, desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from burnish.cli.commands_run import JsonOption, RecipeArgument, StoreOption, re
 from burnish.cli.main import app
 from burnish.cli.terminal import progress
 from burnish.errors import ConfigError, Refused
+from burnish.records import FigureFormat
 
 models = typer.Typer(help="Versions and their cards.", no_args_is_help=True)
 app.add_typer(models, name="models")
@@ -103,6 +105,32 @@ def lineage(
             print(f"  {item.id:32} {item.name or ''}  {item.created_at}")
         if not records:
             print("  nothing")
+
+
+@app.command()
+def metrics(
+    run: Annotated[str, typer.Argument(help="A version, such as support@2, a record's id, or a run's folder.")],
+    format: Annotated[FigureFormat, typer.Option("--format", help="Of what is written.")] = "jsonl",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file, for tensorboard the folder; default: standard output.")
+    ] = None,
+    recipe: RecipeOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Export the figures that a run logged, one line for each update: JSONL, CSV, Parquet or TensorBoard."""
+    from burnish.monitoring import export
+    from burnish.monitoring.runs import by_update, require_run
+    from burnish.pipeline import Project
+
+    project = Project(recipe_path(recipe), store)
+    found = require_run(project.store, project.recipe.name, run)
+    if out is not None:
+        print(f"{export.export(found.lines, format, out)} updates of {found.label} in {out}")
+    elif format in ("jsonl", "csv"):
+        rows = by_update(found.lines)
+        sys.stdout.write((export.as_jsonl(rows) if format == "jsonl" else export.as_csv(rows)).decode())
+    else:
+        raise ConfigError(f"{format} does not go to standard output", mend="name a place with --out")
 
 
 @app.command()

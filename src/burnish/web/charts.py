@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from burnish.monitoring.runs import is_figure
 from burnish.records import Json
 
 
@@ -70,22 +71,6 @@ def panels(lines: Iterable[Mapping[str, Json]]) -> list[Panel]:
     found = [panel for known in KNOWN if (panel := _present(known, logged))]
     drawn = {key for panel in KNOWN for key in panel.keys} | UNSHOWN
     return found + [Panel(_plain(key), f"Logged as {key}.", (key,)) for key in logged if key not in drawn]
-
-
-def stage_of(lines: Iterable[Mapping[str, Json]]) -> str | None:
-    """The stage that wrote a log, told by what it minimises; None while that is not known."""
-    logged = {key for line in lines for key in line}
-    for key, stage in (("policy", "rl"), ("reward", "rl"), ("pairwise", "reward"), ("likelihood", "sft")):
-        if key in logged:
-            return stage
-    return None
-
-
-def is_figure(value: Json) -> bool:
-    """Whether a logged value is a number, one that is not finite included (the log spells those out)."""
-    if isinstance(value, str):
-        return value in ("nan", "inf", "-inf")
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def last_figures(lines: Sequence[Mapping[str, Json]], most: int = 3) -> str:

@@ -12,9 +12,9 @@ from burnish import feedback, registry
 from burnish.config import Recipe
 from burnish.evaluation.metrics import metric_of
 from burnish.evaluation.report import SIMULATED, dominant_part, table
+from burnish.monitoring.runs import at_work
 from burnish.records import Figure, Json, Record
 from burnish.store import Store
-from burnish.web.runs import at_work
 from burnish.web.words import count, figure_of, origin
 
 State = Literal["done", "running", "waiting", "refused", "ahead"]

@@ -11,10 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse
 
+from burnish.monitoring.runs import all_runs, find_run
 from burnish.records import Json
 from burnish.serving.problem import Problem
 from burnish.serving.request import parse, read_json
 from burnish.web import circle, comparing, runs, versions, words
+from burnish.web.charts import last_figures
 from burnish.web.context import Context
 
 HERE = Path(__file__).parent
@@ -65,6 +67,7 @@ class _Pages:
             "when": words.when,
             "number": words.number,
             "ruled": words.ruled,
+            "last_figures": last_figures,
         }
         self.jinja.globals |= {"project": context.project, "static": lambda name: f"/static/{name}"}
 
@@ -93,11 +96,11 @@ class _Pages:
 
     def runs(self) -> Response:
         """Every stage that logged something."""
-        return self._page("runs.html", "/runs", runs=runs.all_runs(self.store, self.project))
+        return self._page("runs.html", "/runs", runs=all_runs(self.store, self.project))
 
     def run(self, key: str) -> Response:
         """The charts of one stage."""
-        found = runs.find_run(self.store, self.project, key)
+        found = find_run(self.store, self.project, key)
         if found is None:
             return self._missing("/runs", f"There is no run {key}.")
         facts = runs.facts(self.store, found)
@@ -131,7 +134,7 @@ class _Pages:
 
     def metrics(self, key: str, after: Annotated[int, Field(ge=0)] = 0) -> dict[str, Json]:
         """What a run has logged since line ``after``, its charts, and new samples."""
-        found = runs.find_run(self.store, self.project, key)
+        found = find_run(self.store, self.project, key)
         if found is None:
             raise Problem(404, f"there is no run {key}")
         return runs.since(self.store, self.project, found, after)

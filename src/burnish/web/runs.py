@@ -1,87 +1,17 @@
-"""What ran and what runs: the folders of logs, matched with the records that came of them."""
+"""What the pages say of a run: its state in words, its charts, its settings, what it said while it learned."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Literal
+from dataclasses import asdict
 
-from burnish.records import Exchange, Json, Record
-from burnish.store import RunLog, Store
-from burnish.store.runs import FILE
-from burnish.web.charts import last_figures, panels, stage_of
+from burnish.monitoring.runs import Run
+from burnish.records import Exchange, Json
+from burnish.store import Store
+from burnish.web.charts import panels
 from burnish.web.words import count
 
-HEX = re.compile("[0-9a-f]{16}")  # other folders are no stage's: the server's log
-KEY = 16  # a work's folder is the first digits of its key
 SAMPLES = 12  # texts sent with one answer
-TITLES = {"sft": "Supervised fine-tuning", "reward": "Reward model", "rl": "Reinforcement learning", None: "A stage"}
-
-State = Literal["running", "done", "unfinished"]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One stage's log. ``name`` is the version that it made; ``record`` is absent until the stage is done."""
-
-    key: str
-    stage: str | None
-    state: State
-    started: str
-    lines: Sequence[Mapping[str, Json]]
-    record: Record | None = None
-
-    @property
-    def title(self) -> str:
-        return TITLES.get(self.stage, str(self.stage))
-
-    @property
-    def name(self) -> str | None:
-        return self.record.name if self.record else None
-
-    @property
-    def steps(self) -> int:
-        return len({line["step"] for line in self.lines})
-
-    @property
-    def last(self) -> str:
-        return last_figures(self.lines)
-
-
-def all_runs(store: Store, project: str) -> list[Run]:
-    """The project's runs, newest first; those without a record belong to the store's latest work."""
-    made = {record.key[:KEY]: record for record in store.records(project)}
-    others = {record.key[:KEY] for name in store.projects() if name != project for record in store.records(name)}
-    logs = sorted((store.path / "runs").glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
-    keys = [path.parent.name for path in logs if HEX.fullmatch(path.parent.name) and path.parent.name not in others]
-    unfinished = [key for key in keys if key not in made]
-    running = unfinished[-1] if unfinished and at_work(store) else None
-    runs = [_run(store, key, made.get(key), key == running) for key in keys]
-    return sorted(runs, key=lambda run: run.started, reverse=True)
-
-
-def find_run(store: Store, project: str, wanted: str) -> Run | None:
-    """The run of that folder key, record id or version name."""
-    for run in all_runs(store, project):
-        if wanted == run.key or (run.record is not None and wanted in (run.record.id, run.record.name)):
-            return run
-    return None
-
-
-def at_work(store: Store) -> bool:
-    """Whether a run holds the store: who took its lock is still alive."""
-    try:
-        holder = json.loads((store.path / "run.holder").read_text(encoding="utf-8"))
-        os.kill(int(holder["pid"]), 0)
-    except PermissionError:  # alive, and someone else's
-        return True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return True
 
 
 def since(store: Store, project: str, run: Run, after: int) -> dict[str, Json]:
@@ -121,16 +51,6 @@ def _setting(value: Json) -> str:
     if isinstance(value, Mapping) and "value" in value:
         return f"{value['value']} ({value.get('why', 'recipe')})"
     return str(value)
-
-
-def _run(store: Store, key: str, record: Record | None, running: bool) -> Run:
-    folder = store.path / "runs" / key
-    lines = RunLog.read(folder)
-    stage = str(record.body.get("stage", record.kind)) if record else stage_of(lines)
-    changed = datetime.fromtimestamp((folder / FILE).stat().st_mtime, UTC).isoformat()
-    started = str(lines[0].get("at", changed)) if lines else changed
-    state: State = "done" if record else "running" if running else "unfinished"
-    return Run(key, stage, state, started, [line for line in lines if "step" in line], record)
 
 
 def _samples(store: Store, project: str, lines: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
