@@ -6,6 +6,7 @@ from mutations.case import Mutation
 
 LOOP, ROLLOUTS, GRPO = (f"src/burnish/training/{name}" for name in ("loop.py", "rollouts.py", "credit/grpo.py"))
 CHECKPOINT, TESTS = "src/burnish/training/checkpoint.py", "tests/training/"
+SCHEDULE, OPTIMIZER = "src/burnish/training/schedule.py", "src/burnish/training/optimizer.py"
 
 MUTATIONS = [
     Mutation(
@@ -39,8 +40,8 @@ MUTATIONS = [
     Mutation(
         "resume loses the optimizer",
         LOOP,
-        "self.optimizer.state[parameter] = slots",
-        "pass",
+        "        self.optimizer.restore(found.optimizer)\n",
+        "",
         TESTS + "test_loop.py::test_a_resumed_run_ends_bit_equal",
     ),
     Mutation(
@@ -119,5 +120,33 @@ MUTATIONS = [
         "if not all(map(math.isfinite, all_rewards)):",
         "if False:",
         TESTS + "test_rollouts.py::test_a_reward_that_is_not_finite_stops",
+    ),
+    Mutation(
+        "a warm-up longer than the run never reaches its rate, and nothing says so",
+        SCHEDULE,
+        "if warmup and warmup >= updates:",
+        "if False:",
+        TESTS + "test_schedule.py::test_a_warm_up_longer_than_the_run_is_refused_with_both_numbers",
+    ),
+    Mutation(
+        "a schedule that is named and not used",
+        SCHEDULE,
+        "return SHAPES[schedule](",
+        'return SHAPES["linear"](',
+        TESTS + "test_schedule.py::test_rates_by_hand",
+    ),
+    Mutation(
+        "layer-wise rates are set and not used",
+        OPTIMIZER,
+        'group["lr"] = rate * group["factor"]',
+        'group["lr"] = rate',
+        TESTS + "test_optimizer.py::test_the_first_step_is_the_rate_times_the_factor",
+    ),
+    Mutation(
+        "a frozen parameter trains",
+        OPTIMIZER,
+        "parameter.requires_grad_(names is None or name in names)",
+        "parameter.requires_grad_(True)",
+        TESTS + "test_loop.py::test_what_is_not_yet_unfrozen_stays_with_its_state",
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult, likelihood_term
 from burnish.progress import Silent
-from burnish.training.loop import Loop, Settings, Stop, learning_rate
+from burnish.training.loop import Loop, Settings, Stop
 from burnish.training.supervised import Epochs
 
 
@@ -80,7 +81,7 @@ def test_the_gradient_does_not_depend_on_the_cut(base: LanguageModel, tmp_path: 
     for model, size, name in ((whole, 10_000, "a"), (cut, budget, "b")):
         loop = loop_of(model, tmp_path / name, Fixed(trees()), budget=size, clip_norm=1e9)
         grads: dict[str, torch.Tensor] = {}
-        loop.optimizer.step = lambda grads=grads, loop=loop: grads.update(  # type: ignore[method-assign]
+        loop.optimizer.step = lambda rate, grads=grads, loop=loop: grads.update(  # type: ignore[method-assign]
             {n: p.grad.clone() for n, p in loop.parameters.items() if p.grad is not None}
         )
         loop.update(0, trees())
@@ -168,13 +169,46 @@ def test_a_resumed_run_ends_bit_equal(base: LanguageModel, tmp_path: Path) -> No
         assert torch.equal(parameter, again.parameters()[name])
 
 
-def test_learning_rates_by_hand() -> None:
-    settings = Settings(updates=12, learning_rate=1.0, warmup=2)
-    assert learning_rate(settings, 0) == pytest.approx(1 / 3)
-    assert learning_rate(settings, 1) == pytest.approx(2 / 3)
-    assert learning_rate(settings, 2) == 1.0
-    assert learning_rate(settings, 7) == pytest.approx(1 - 0.9 * 0.5)
-    assert learning_rate(Settings(12, 0.5, schedule="constant"), 11) == 0.5
+def test_layers_have_rates_of_their_own(base: LanguageModel, tmp_path: Path) -> None:
+    model = model_on(base)
+    before = {n: p.detach().clone() for n, p in model.parameters().items()}
+    loop = loop_of(model, tmp_path, Fixed(trees()), learning_rate=1e-3)
+    low = {name: 0.1 for name in model.parameters() if ".layers.0." in name}
+    loop = replace(loop, rates=low)
+    loop.update(0, trees())
+    moved = {n: float((p.detach() - before[n]).abs().max()) for n, p in model.parameters().items()}
+    assert all(m == pytest.approx(1e-4 if n in low else 1e-3, rel=0.02) for n, m in moved.items())
+
+
+def test_what_is_not_yet_unfrozen_stays_with_its_state(base: LanguageModel, tmp_path: Path) -> None:
+    """From the top down: the lower layer joins at update 2, and so does its optimizer state."""
+    model = model_on(base)
+    upper = {name for name in model.parameters() if ".layers.1." in name}
+    before = {n: p.detach().clone() for n, p in model.parameters().items()}
+    loop = loop_of(model, tmp_path, Fixed(trees()), updates=4)
+    loop = replace(loop, trainable=lambda step: upper if step < 2 else set(model.parameters()))
+    for step in range(3):
+        loop.update(step, trees())
+        still = {n for n, p in model.parameters().items() if torch.equal(p, before[n])}
+        assert still == (set(model.parameters()) - upper if step < 2 else set())
+        with_state = {name.rpartition("/")[0] for name in loop.optimizer.state()}
+        assert with_state == (upper if step < 2 else set(model.parameters()))
+
+
+def test_the_backward_ends_at_the_lowest_unfrozen_layer(base: LanguageModel, tmp_path: Path) -> None:
+    model = model_on(base)
+    recorded: list[bool] = []
+
+    def look(layer: torch.nn.Module, given: object, hidden: torch.Tensor) -> None:
+        recorded.append(hidden.requires_grad)
+
+    handle = model.trunk.layers[0].register_forward_hook(look)
+    loop = loop_of(model, tmp_path, Fixed(trees()), updates=2)
+    loop = replace(loop, trainable=lambda step: {n for n in model.parameters() if step or ".layers.1." in n})
+    loop.update(0, trees())
+    loop.update(1, trees())
+    handle.remove()
+    assert recorded == [False, True]
 
 
 def test_each_pass_sees_every_tree_once_in_an_order_of_its_own() -> None:

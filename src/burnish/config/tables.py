@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -49,7 +50,22 @@ class Adapt(Table):
     layers: Positive | Literal["all"] = Field(default="all", description="Adapt the last so many layers, or all.")
 
 
-class Sft(Table):
+class Paced(Table):
+    """How the learning rate of a training stage moves."""
+
+    schedule: Literal["constant", "linear", "cosine", "wsd"] | Auto = Field(
+        default="auto",
+        description='Shape of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to a tenth of the peak; "wsd" '
+        "(stable, then down in the last tenth). Auto is linear, and constant in rl.",
+    )
+    warmup: NotNegative | Auto = Field(
+        default="auto",
+        description="Updates in which the rate rises to its peak, fewer than the run has; auto is an eighth of the run, "
+        "at most 4, and none in rl.",
+    )
+
+
+class Sft(Paced):
     """Supervised fine-tuning on the answers of the training rows."""
 
     learning_rate: PositiveFloat | Auto = Field(
@@ -83,7 +99,7 @@ class Feedback(Table):
     )
 
 
-class Reward(Table):
+class Reward(Paced):
     """A reward learned from comparisons."""
 
     learn_from: tuple[Literal["compare", "edit"], ...] = Field(
@@ -95,7 +111,7 @@ class Reward(Table):
     learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 1e-3.")
 
 
-class Rl(Table):
+class Rl(Paced):
     """Reinforcement learning against the learned reward."""
 
     algorithm: Literal["grpo"] = Field(default="grpo", description="Group-relative policy optimisation.")

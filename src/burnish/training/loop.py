@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,10 +22,10 @@ from burnish.objectives.terms import Outputs, Term
 from burnish.progress import Progress
 from burnish.store.runs import RunLog
 from burnish.training import checkpoint
+from burnish.training.optimizer import Optimizer, Parameters, only
+from burnish.training.schedule import require_fit, share
 
 BEST = "best"  # the folder of the checkpoint that the windows found best
-
-Parameters = Mapping[str, torch.nn.Parameter]
 
 
 class Stop(Exception):
@@ -55,7 +55,11 @@ class Windows(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How the optimizer moves. ``budget`` is the largest number of tokens in one forward."""
+    """How the optimizer moves. ``budget`` is the largest number of tokens in one forward.
+
+    Raises:
+        TrainingError: The warm-up is not shorter than the run.
+    """
 
     updates: int
     learning_rate: float
@@ -64,6 +68,13 @@ class Settings:
     clip_norm: float = 1.0
     budget: int = 1024
     keep_last: bool = False
+
+    def __post_init__(self) -> None:
+        require_fit(self.warmup, self.updates)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update ``step``."""
+        return self.learning_rate * share(self.schedule, step, self.updates, self.warmup)
 
 
 @dataclass
@@ -76,6 +87,8 @@ class Loop:
         windows: Where the trees come from.
         terms: What is minimised: each term's sum over its declared count, times its weight.
         folder: Where checkpoints and ``metrics.jsonl`` go.
+        rates: The factor of a parameter's learning rate, by name (layer-wise rates); 1 where it is not named.
+        trainable: The names of the parameters that update ``step`` may move (gradual unfreezing); None: all.
     """
 
     parameters: Parameters
@@ -86,11 +99,12 @@ class Loop:
     folder: Path
     progress: Progress
     what: str = "update"
+    rates: Mapping[str, float] = field(default_factory=dict)
+    trainable: Callable[[int], Set[str]] | None = None
 
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder)
-        values = list(self.parameters.values())
-        self.optimizer = torch.optim.AdamW(values, lr=self.settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.optimizer = Optimizer(self.parameters, self.rates)
 
     def run(self) -> tuple[int, str | None]:
         """Train to the last update, from the last whole checkpoint on.
@@ -126,18 +140,16 @@ class Loop:
         sums: dict[str, float] = {}
         tokens = 0
         streams = pack(trees, self.settings.budget, keep_last=self.settings.keep_last)
-        for stream in streams:
-            tokens += len(stream.ids_T)
-            self._backward(step, stream, counts, sums)
+        with only(self.parameters, self.trainable(step) if self.trainable else None):
+            for stream in streams:
+                tokens += len(stream.ids_T)
+                self._backward(step, stream, counts, sums)
         _require_used(step, self.terms, counts, sums)
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.settings.clip_norm))
+        norm = self.optimizer.clip(self.settings.clip_norm)
         if not math.isfinite(norm):
             raise TrainingError(f"the gradient of update {step} is not finite ({norm})", mend=_rows(streams))
-        rate = learning_rate(self.settings, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.settings.rate(step)
+        self.optimizer.step(rate)
         seconds = time.perf_counter() - began
         figures = {
             name: total / counts[name.split("/")[0]]
@@ -175,11 +187,8 @@ class Loop:
     def save(self, step: int, folder: Path) -> None:
         """Write a checkpoint that resumes with update ``step``."""
         tensors = {name: p.detach() for name, p in self.parameters.items()}
-        slots: dict[str, torch.Tensor] = {}
-        for name, parameter in self.parameters.items():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                slots[f"{name}/{key}"] = value
-        checkpoint.save(folder, checkpoint.Checkpoint(step, tensors, slots, self.windows.state))
+        state = self.windows.state
+        checkpoint.save(folder, checkpoint.Checkpoint(step, tensors, self.optimizer.state(), state))
 
     def restore(self, best: bool = False) -> int:
         """Take the last checkpoint's tensors, or the best one's; returns the update to do next (0 without one)."""
@@ -191,21 +200,9 @@ class Loop:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(found.tensors[name])
-                slots = {k.rsplit("/", 1)[1]: v for k, v in found.optimizer.items() if k.rsplit("/", 1)[0] == name}
-                self.optimizer.state[parameter] = slots
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.restore(found.optimizer)
         self.windows.state.update(found.state)
         return found.step
-
-
-def learning_rate(settings: Settings, step: int) -> float:
-    """The rate of update ``step``: a linear warm-up, then constant, or linear down to a tenth of the peak."""
-    if step < settings.warmup:
-        return settings.learning_rate * (step + 1) / (settings.warmup + 1)
-    if settings.schedule == "constant":
-        return settings.learning_rate
-    share = (step - settings.warmup) / max(1, settings.updates - settings.warmup)
-    return settings.learning_rate * (1.0 - 0.9 * share)
 
 
 def _require_used(step: int, terms: Sequence[Term], counts: Mapping[str, float], sums: Mapping[str, float]) -> None:

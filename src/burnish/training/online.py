@@ -120,7 +120,8 @@ def _train(
     ]
     if table.demonstrations:
         terms.append(likelihood_term(table.demonstrations))
-    settings = Settings(table.updates, choices["learning_rate"].value, schedule="constant")
+    rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
+    settings = Settings(table.updates, rate, schedule, warmup)
     folder = store.work_folder(work)
     loop = Loop(policy.parameters(), forward, rollouts, terms, settings, folder, progress, what="rl update")
     done, stopped = loop.run()

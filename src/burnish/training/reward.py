@@ -24,7 +24,7 @@ from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.training.loop import Loop, Settings
-from burnish.training.settings import Choice, reward_settings, shown
+from burnish.training.settings import Choice, paced, reward_settings, shown
 from burnish.training.supervised import Epochs
 
 VERSION = 1
@@ -100,6 +100,8 @@ def train_reward(
         learned, held = _split(pairs, work.seed)
         model = RewardModel.on(loaded.model, Lora(choices["rank"].value), layers=table.layers, seed=work.seed)
         boundaries = Boundaries.of(model, trees, BUDGET, progress)
+        updates = -(-len(learned) // BATCH) * choices["epochs"].value
+        choices.update(paced(table, "reward", updates))
         _learn(boundaries, [trees[i] for i in learned], choices, work.seed, store.work_folder(work), progress)
         odds = _odds(boundaries, [trees[i] for i in held])
         return {
@@ -124,7 +126,8 @@ def _learn(
 ) -> None:
     windows = Epochs(trees, BATCH, seed)
     updates = windows.per_epoch * choices["epochs"].value
-    settings = Settings(updates, choices["learning_rate"].value, warmup=4, budget=BUDGET, keep_last=True)
+    rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
+    settings = Settings(updates, rate, schedule, warmup, budget=BUDGET, keep_last=True)
     parameters = boundaries.model.parameters()
     terms = [pairwise_term()]
     Loop(parameters, boundaries.forward, windows, terms, settings, folder, progress, what="reward update").run()

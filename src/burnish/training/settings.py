@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from burnish.config import Recipe
+from burnish.config import Paced, Recipe
+from burnish.training.schedule import require_fit
 
 T = TypeVar("T")
 SMALLEST_UPDATES = 32
@@ -24,15 +25,38 @@ def chosen(value: T | str, auto: T, why: str) -> Choice:
     return Choice(auto, f"auto: {why}") if value == "auto" else Choice(value, "recipe")
 
 
+def paced(table: Paced, name: str, updates: int, steady: bool = False) -> dict[str, Choice]:
+    """Schedule and warm-up of the stage whose table is called ``name``, for a run of so many updates.
+
+    ``steady`` says that the stage takes small steps, whose rate need not change.
+
+    Raises:
+        TrainingError: The warm-up is not shorter than the run.
+    """
+    rises = 0 if steady else min(4, updates // 8)
+    choices = {
+        "schedule": chosen(
+            table.schedule,
+            "constant" if steady else "linear",
+            "small steps" if steady else "big steps first, small ones last",
+        ),
+        "warmup": chosen(table.warmup, rises, "small steps" if steady else "an eighth of the run, at most 4 updates"),
+    }
+    require_fit(choices["warmup"].value, updates, where=f"{name}.warmup")
+    return choices
+
+
 def sft_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
     """Rank, learning rate, batch size and epochs of the supervised stage for so many training rows."""
     batch = chosen(recipe.sft.batch_size, 8 if rows >= 64 else 4, f"{rows} rows")
     passes = max(1, -(-SMALLEST_UPDATES * int(batch.value) // max(rows, 1)))
+    epochs = chosen(recipe.sft.epochs, min(passes, 10), f"at least {SMALLEST_UPDATES} updates, at most 10 passes")
     return {
         "rank": chosen(recipe.adapt.rank, 16, "enough for style and small domains"),
         "learning_rate": chosen(recipe.sft.learning_rate, 1e-3, "low-rank adapters on a small model"),
         "batch_size": batch,
-        "epochs": chosen(recipe.sft.epochs, min(passes, 10), f"at least {SMALLEST_UPDATES} updates, at most 10 passes"),
+        "epochs": epochs,
+        **paced(recipe.sft, "sft", -(-rows // int(batch.value)) * int(epochs.value)),
     }
 
 
@@ -52,6 +76,7 @@ def rl_settings(recipe: Recipe) -> dict[str, Choice]:
     return {
         "learning_rate": chosen(recipe.rl.learning_rate, 3e-4, "small steps: the brake looks every other update"),
         "kl": chosen(recipe.rl.kl, 0.02, "a leash that lets style move"),
+        **paced(recipe.rl, "rl", recipe.rl.updates, steady=True),
     }
 
 

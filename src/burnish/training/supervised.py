@@ -97,7 +97,8 @@ def train_supervised(
         batch = choices["batch_size"].value
         windows = Epochs(trees, batch, work.seed)
         updates = windows.per_epoch * choices["epochs"].value
-        settings = Settings(updates, choices["learning_rate"].value, warmup=min(4, updates // 8))
+        rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
+        settings = Settings(updates, rate, schedule, warmup)
         loop = Loop(
             model.parameters(),
             model.logp,
