@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.data.clean import Index, oddities, shingles, without_duplicates
+from burnish.data.clean import Index, contradictions, oddities, shingles, without_duplicates
 from burnish.data.read import read_rows
 from burnish.data.split import keep_apart, place, split, split_by_likeness
 from burnish.records import Document, Message, Row
@@ -171,3 +171,30 @@ def test_real_messages_keep_most_of_what_is_held_out() -> None:
     splits, lost = keep_apart(split(rows, 0.1, 0.1), frozenset({"dev", "test"}))
     assert min(len(splits["dev"]), len(splits["test"])) > 850
     assert len(lost) < 10
+
+
+def test_contradictions_are_near_prompts_with_answers_that_share_little() -> None:
+    text = "where is my blue parcel now please"
+    found = contradictions([row(1, text, "On its way."), row(2, text.upper(), "on its way"), row(3, text, "Lost.")])
+    assert found == [(1, 3)]
+    near = "where is my blue parcel now please help"  # three of the four shingles
+    assert contradictions([row(1, text, "On its way."), row(2, near, "Lost.")]) == [(1, 2)]
+    assert contradictions([row(1, text, "On its way."), row(2, "quite another question", "Lost.")]) == []
+
+
+def test_conversations_that_end_otherwise_do_not_contradict() -> None:
+    before = Message("user", "i ordered a lamp and a rug and a chair and a desk last week")
+    said = Message("assistant", "Which one?")
+    ends = [Row((before, said, Message("user", end)), answer, n) for n, (end, answer) in enumerate(ENDS)]
+    assert contradictions(ends) == []
+    assert contradictions([ends[0], row(7, before.content, "Hello.")]) == []
+
+
+ENDS = [("the lamp", "It comes today."), ("the rug", "That is sold out.")]
+
+
+def test_another_document_or_system_prompt_is_another_question() -> None:
+    first = row(1, "what does it say", "Yes.")
+    other = Row(first.prompt, "No.", 2, documents=(Document("1", "", "text"),))
+    assert contradictions([first, other]) == []
+    assert contradictions([first, row(2, "what does it say", "No.", system="be brief")]) == []

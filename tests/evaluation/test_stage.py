@@ -284,6 +284,6 @@ def test_a_score_gives_the_same_names_each_time(world: World):
 
 def test_the_same_prompt_twice_is_one_cluster():
     rows = [row(1), row(2, said="Where is parcel 1?"), row(3)]
-    keys = [stage._cluster(r) for r in rows]
+    keys = [stage.cluster(r) for r in rows]
     assert keys[0] == keys[1] != keys[2]
-    assert stage._cluster(replace(rows[0], subject="anna")) == stage._cluster(replace(rows[2], subject="anna"))
+    assert stage.cluster(replace(rows[0], subject="anna")) == stage.cluster(replace(rows[2], subject="anna"))

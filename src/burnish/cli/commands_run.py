@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -65,14 +66,23 @@ def init(
 
 
 @app.command()
-def check(recipe: RecipeArgument = None, store: StoreOption = None) -> None:
-    """Look before any work: the recipe, the rows, what is trained in each, what would be dropped and why."""
+def check(
+    recipe: RecipeArgument = None,
+    store: StoreOption = None,
+    raters: Annotated[
+        int | None, typer.Option("--raters", min=0, help="People who can rate; default: those who have registered.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look before any work: rows, what is trained in each, likeness, settings, gates that can never pass, advice."""
     from burnish.pipeline import Project
     from burnish.pipeline.preflight import preflight
 
-    project = Project(recipe_path(recipe), store, progress())
-    for line in preflight(project):
-        print(line)
+    found = preflight(Project(recipe_path(recipe), store, progress()), raters)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        print("\n".join(found.lines(colour=sys.stdout.isatty())))
 
 
 @app.command()

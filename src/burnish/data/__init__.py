@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from burnish.data.audit import Audit, RowAudit, audit
+from burnish.data.clean import contradictions
 from burnish.data.read import Dropped, Reading, read_rows, require_good
 from burnish.data.render import Renderer
 from burnish.data.stage import Examples, gather, prepare, read_files, report
@@ -15,6 +16,7 @@ __all__ = [
     "Renderer",
     "RowAudit",
     "audit",
+    "contradictions",
     "gather",
     "prepare",
     "read_files",

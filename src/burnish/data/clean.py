@@ -90,6 +90,41 @@ def without_duplicates(rows: Sequence[Row], where: str = "") -> tuple[list[Row],
     return kept, dropped
 
 
+def contradictions(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """Pairs of row numbers whose prompts are equal or nearly so and whose answers have little in common.
+
+    Nearly: each of the two prompts, and of the two last questions, holds over half of the other's shingles. Little: the
+    answers do not hold over half of each other's. A row is paired with the first that it contradicts.
+    """
+    index = Index()
+    alike: dict[frozenset[str], list[Row]] = defaultdict(list)  # an index keeps equal prompts once
+    found: list[tuple[int, int]] = []
+    for row in rows:
+        if row.answer is None:
+            continue
+        others = (other for known in index.near(row) for other in alike[frozenset(shingles(asked(known)))])
+        against = next((other for other in others if _contradict(row, other)), None)
+        if against is not None:
+            found.append((against.number, row.number))
+        index.add(row)
+        alike[frozenset(shingles(asked(row)))].append(row)
+    return found
+
+
+def _contradict(row: Row, other: Row) -> bool:
+    documents = [[d.text for d in r.documents] for r in (row, other)]
+    systems = [[m.content for m in r.prompt if m.role == "system"] for r in (row, other)]
+    if documents[0] != documents[1] or systems[0] != systems[1]:
+        return False
+    questions = _resemble(asked(row), asked(other)) and _resemble(row.prompt[-1].content, other.prompt[-1].content)
+    return questions and not _resemble(row.answer or "", other.answer or "")
+
+
+def _resemble(a: str, b: str) -> bool:
+    first, second = frozenset(shingles(a)), frozenset(shingles(b))
+    return len(first & second) > NEAR * max(len(first), len(second))
+
+
 def oddities(rows: Sequence[Row]) -> tuple[str, ...]:
     """What a person should look at: equal prompts with different answers, and prompts that nearly repeat."""
     by_prompt: dict[object, list[Row]] = defaultdict(list)

@@ -131,6 +131,10 @@ class Renderer:
         """What an answer says, for people: without the stop token and other special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
+    def marked(self, ids: Sequence[int]) -> str:
+        """What ids say with every special token in it, for people who check what is trained."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+
     def mismatch(self, messages: Sequence[Message], answer: str, documents: Sequence[Document] = ()) -> str | None:
         """How the template itself would render a row otherwise than it is trained; None where it agrees.
 

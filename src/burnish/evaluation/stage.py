@@ -112,17 +112,17 @@ def _held_out(recipe: Recipe, store: Store, dataset: Record, split: str, example
         raise EvaluationError(f"the {split} split has no rows", mend="burnish check says why rows were dropped")
     first: dict[Any, int] = {}
     for row in rows:
-        first.setdefault(_cluster(row), row.number)
+        first.setdefault(cluster(row), row.number)
     places = list(range(len(rows)))
     if len(rows) > recipe.evaluate.items:
         places = sorted(random.Random(0).sample(places, recipe.evaluate.items))
     chosen = [rows[place] for place in places]
     answered = [row for row in store.datasets.rows(dataset.id, "train") if row.answer is not None] if examples else []
     shown = random.Random(0).sample(answered, min(EXAMPLES, len(answered)))
-    return HeldOut(chosen, [first[_cluster(row)] for row in chosen], shown)
+    return HeldOut(chosen, [first[cluster(row)] for row in chosen], shown)
 
 
-def _cluster(row: Row) -> Any:
+def cluster(row: Row) -> Any:
     """What makes two items dependent: the same person, else the same prompt."""
     return row.subject if row.subject is not None else (row.prompt, row.documents)
 

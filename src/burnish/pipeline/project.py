@@ -62,6 +62,11 @@ class Project:
         """The store, opened at first use."""
         return open_store(self._store_path)
 
+    @property
+    def has_store(self) -> bool:
+        """Whether anything was ever kept: looking alone makes no store."""
+        return (self._store_path / "burnish.db").exists()
+
     def run(self) -> Outcome:
         """Walk the circle once, from where it stands.
 
@@ -142,6 +147,12 @@ class Project:
         sources = self.recipe.feedback.sources
         cast = votes(self.store, self.recipe.name, kinds=kinds, sources=sources, purpose="train")
         return sum(vote.sequence > after for vote in cast)
+
+    def raters_known(self) -> int:
+        """People who have given a name on the page."""
+        from burnish.feedback import raters
+
+        return sum(rater.source == "human" for rater in raters(self.store, self.recipe.name).values())
 
     @property
     def own_base(self) -> Record | None:

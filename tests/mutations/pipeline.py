@@ -1,0 +1,61 @@
+"""Bugs of the check before a run, and of the search for settings, that a test must see."""
+
+from __future__ import annotations
+
+from mutations.case import Mutation
+
+PREFLIGHT, CLEAN = "src/burnish/pipeline/preflight.py", "src/burnish/data/clean.py"
+POSSIBLE = "src/burnish/evaluation/possible.py"
+TESTS = "tests/pipeline/"
+
+MUTATIONS = [
+    Mutation(
+        "the check shows the prompt as trained and the answer as not",
+        PREFLIGHT,
+        "pieces += [(renderer.marked(ids), trained) for ids, trained in runs]",
+        "pieces += [(renderer.marked(ids), not trained) for ids, trained in runs]",
+        TESTS + "test_preflight.py::test_the_audit_shows_what_is_trained_of_an_example",
+    ),
+    Mutation(
+        "a stop token that is not trained goes unsaid",
+        PREFLIGHT,
+        "[row.number for row in answered if not row.stop]",
+        "[row.number for row in answered if not row.trained]",
+        TESTS + "test_preflight.py::test_a_stop_token_that_is_not_trained_is_named",
+    ),
+    Mutation(
+        "duplicates across splits go unsaid",
+        PREFLIGHT,
+        'across = [d for d in examples.dropped if "nearly repeats" in d.reason]',
+        "across = []",
+        TESTS + "test_preflight.py::test_rows_read_and_left_out_with_their_numbers",
+    ),
+    Mutation(
+        "the template's round trip is not looked at",
+        PREFLIGHT,
+        "same = sum(row.odd is None for row in answered)",
+        "same = len(answered)",
+        TESTS + "test_preflight.py::test_the_template_that_renders_otherwise_is_told",
+    ),
+    Mutation(
+        "only equal prompts can contradict each other",
+        CLEAN,
+        "return len(first & second) > NEAR * max(len(first), len(second))",
+        "return first == second",
+        "tests/data/test_clean.py::test_contradictions_are_near_prompts_with_answers_that_share_little",
+    ),
+    Mutation(
+        "text of a row steers the terminal of who checks it",
+        PREFLIGHT,
+        'return "".join(c if c.isprintable() or c == "\\n" else f"\\\\x{ord(c):02x}" for c in text)',
+        "return text",
+        TESTS + "test_preflight.py::test_text_of_a_row_does_not_steer_the_terminal",
+    ),
+    Mutation(
+        "a gate on too few prompts is thought possible",
+        POSSIBLE,
+        "    if clusters < LEAST_CLUSTERS:",
+        "    if False:",
+        "tests/evaluation/test_possible.py::test_never",
+    ),
+]
