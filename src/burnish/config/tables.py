@@ -55,13 +55,13 @@ class Paced(Table):
 
     schedule: Literal["constant", "linear", "cosine", "wsd"] | Auto = Field(
         default="auto",
-        description='Shape of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to a tenth of the peak; "wsd" '
-        "(stable, then down in the last tenth). Auto is linear, and constant in rl.",
+        description='Shape of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to a tenth of '
+        'the peak; "wsd" (stable, then down in the last tenth). Auto is linear, and constant in rl.',
     )
     warmup: NotNegative | Auto = Field(
         default="auto",
-        description="Updates in which the rate rises to its peak, fewer than the run has; auto is an eighth of the run, "
-        "at most 4, and none in rl.",
+        description="Updates in which the rate rises to its peak, fewer than the run has; auto is an eighth of the "
+        "run, at most 4, and none in rl.",
     )
 
 
