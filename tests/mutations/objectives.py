@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from mutations.case import Mutation
 
-STREAM, TERMS = "src/burnish/objectives/stream.py", "src/burnish/objectives/terms.py"
+ROOM = "src/burnish/objectives/"
+STREAM, TERMS, READING = ROOM + "stream.py", ROOM + "terms.py", ROOM + "reading.py"
+PREFERENCE, UNPAIRED, METHODS = ROOM + "preference.py", ROOM + "unpaired.py", ROOM + "methods.py"
 ON_STREAM, ON_TERMS = "tests/objectives/test_stream.py::", "tests/objectives/test_terms.py::"
+ON_PREFERENCE, ON_UNPAIRED = "tests/objectives/test_preference.py::", "tests/objectives/test_unpaired.py::"
+ON_METHODS = "tests/objectives/test_methods.py::"
 FLAT = "tests/models/test_flat.py::"
 
 MUTATIONS = [
@@ -74,8 +78,15 @@ MUTATIONS = [
     ),
     Mutation(
         name="demonstrations take part in the policy loss",
-        file=TERMS,
-        old="weights = torch.where(stream.present.get(having, nowhere), weights, 0.0)",
+        file=READING,
+        old="torch.where(_carried(stream, having), stream.weights_S, 0.0)",
+        new="stream.weights_S",
+        tests=ON_TERMS + "test_each_term_counts_its_own_rows",
+    ),
+    Mutation(
+        name="both answers of a pair are demonstrations",
+        file=READING,
+        old="other_S = other_S | _carried_by_tree(stream, name)[stream.tree_A[stream.answer_S]]",
         new="pass",
         tests=ON_TERMS + "test_each_term_counts_its_own_rows",
     ),
@@ -115,18 +126,144 @@ MUTATIONS = [
         tests=ON_TERMS + "test_kl_gradient_is_that_of_the_closed_form",
     ),
     Mutation(
-        name="hinge silently trains sigmoid",
-        file=TERMS,
-        old='if kind == "sigmoid":',
-        new="if True:",
-        tests=ON_TERMS + "test_preference_margin",
+        name="hinge and IPO silently train sigmoid",
+        file=PREFERENCE,
+        old="_both_ways(kinds[kind], margin_P",
+        new='_both_ways(kinds["sigmoid"], margin_P',
+        tests=ON_PREFERENCE + "test_preference_margin",
+    ),
+    Mutation(
+        name="the row of the table names another loss",
+        file=METHODS,
+        old='clear pairs do not run away", "ipo"',
+        new='clear pairs do not run away", "sigmoid"',
+        tests=ON_METHODS + "test_each_method_minimises_what_it_says",
     ),
     Mutation(
         name="a tie counts as a loss",
-        file=TERMS,
-        old="(1 - preference_N) * F.logsigmoid(-difference)",
-        new="(preference_N == 0) * F.logsigmoid(-difference)",
-        tests=ON_TERMS + "test_pairwise",
+        file=PREFERENCE,
+        old="(1 - preference_P) * F.logsigmoid(-asked)",
+        new="(preference_P == 0) * F.logsigmoid(-asked)",
+        tests=ON_PREFERENCE + "test_pairwise",
+    ),
+    Mutation(
+        name="a tied pair trains its first answer as the winner",
+        file=PREFERENCE,
+        old="share = smoothed(preference, label_smoothing, smoothing)",
+        new="share = smoothed((preference >= 0.5).float(), label_smoothing, smoothing)",
+        tests=ON_PREFERENCE + "test_preference_margin_of_lost_tied_and_shared_votes",
+    ),
+    Mutation(
+        name="a margin that pushes the loser",
+        file=PREFERENCE,
+        old="difference - margin_P * (2 * preference_P - 1).sign()",
+        new="difference - margin_P",
+        tests=ON_PREFERENCE + "test_pairwise_margin_is_what_the_winner_must_lead_by",
+    ),
+    Mutation(
+        name="a margin that nothing reads",
+        file=PREFERENCE,
+        old="pairs.votes_P, pairs.margin_P)",
+        new="pairs.votes_P)",
+        tests=ON_PREFERENCE + "test_pairwise_term_reads_margins",
+    ),
+    Mutation(
+        name="label smoothing ignored",
+        file=PREFERENCE,
+        old="share = smoothed(preference, label_smoothing, smoothing)",
+        new="share = preference",
+        tests=ON_PREFERENCE + "test_preference_margin_with_a_tenth_of_the_votes_wrong",
+    ),
+    Mutation(
+        name="robust is only conservative",
+        file=PREFERENCE,
+        old='if smoothing == "robust":',
+        new="if False:",
+        tests=ON_PREFERENCE + "test_preference_margin_with_a_tenth_of_the_votes_wrong",
+    ),
+    Mutation(
+        name="the SFT term of a preference method is dropped",
+        file=METHODS,
+        old='return [chosen_term(values["sft"])] if values["sft"] else []',
+        new="return []",
+        tests=ON_METHODS + "test_each_method_minimises_what_it_says",
+    ),
+    Mutation(
+        name="the SFT term of a preference method has no gradient",
+        file=PREFERENCE,
+        old="likelihood(reading.given(outputs.logp_S), stream.weights_S * better_A",
+        new="likelihood(0 * reading.given(outputs.logp_S) + outputs.logp_S.detach(), stream.weights_S * better_A",
+        tests=ON_PREFERENCE + "test_chosen_term_trains_the_better_answer_alone",
+    ),
+    Mutation(
+        name="the SFT term trains the first answer, whoever won",
+        file=PREFERENCE,
+        old="= pairs.preference_P > 0.5, pairs.preference_P < 0.5",
+        new="= pairs.preference_P >= 0, pairs.preference_P < 0",
+        tests=ON_PREFERENCE + "test_chosen_term_trains_the_better_answer_alone",
+    ),
+    Mutation(
+        name="SimPO and ORPO lose the length normalisation",
+        file=PREFERENCE,
+        old="return reading.sums(logp_S, stream.weights_S, stream) / whole_A",
+        new="return reading.sums(logp_S, stream.weights_S, stream) / whole_A.clamp(0, 1)",
+        tests=ON_PREFERENCE + "test_simpo_term_takes_the_mean_of_an_answers_tokens",
+    ),
+    Mutation(
+        name="SimPO without its gamma",
+        file=PREFERENCE,
+        old="F.logsigmoid(beta * m - gamma)",
+        new="F.logsigmoid(beta * m)",
+        tests=ON_PREFERENCE + "test_simpo",
+    ),
+    Mutation(
+        name="ORPO compares logprobs, not odds",
+        file=PREFERENCE,
+        old="(x_P - torch.log(-torch.expm1(x_P)) for x_P",
+        new="(x_P for x_P",
+        tests=ON_PREFERENCE + "test_orpo",
+    ),
+    Mutation(
+        name="DPO forgets the reference",
+        file=PREFERENCE,
+        old='ratio_S = reading.given(outputs.logp_S) - reading.figure(stream, "reference_logp", weights)',
+        new="ratio_S = reading.given(outputs.logp_S)",
+        tests=ON_PREFERENCE + "test_preference_term",
+    ),
+    Mutation(
+        name="an answer without supervised token has a logprob of zero",
+        file=READING,
+        old="if answer.units == 0:",
+        new="if False:",
+        tests=ON_PREFERENCE + "test_what_is_no_pair_is_refused_before_any_forward",
+    ),
+    Mutation(
+        name="a method's setting that it does not read is dropped",
+        file=METHODS,
+        old="if name not in self.defaults:",
+        new="if name not in _ALLOWED:",
+        tests=ON_METHODS + "test_a_setting_that_a_method_cannot_use_is_refused",
+    ),
+    Mutation(
+        name="KTO's losses of good and bad answers change places",
+        file=UNPAIRED,
+        old="gain = beta * (ratio_R - max(0.0, point))",
+        new="gain = -beta * (ratio_R - max(0.0, point))",
+        tests=ON_UNPAIRED + "test_kto",
+    ),
+    Mutation(
+        name="KTO's reference point falls below zero",
+        file=UNPAIRED,
+        old="gain = beta * (ratio_R - max(0.0, point))",
+        new="gain = beta * (ratio_R - point)",
+        tests=ON_UNPAIRED + "test_kto",
+    ),
+    Mutation(
+        name="KTO's reference point is read from matched answers",
+        file=UNPAIRED,
+        old="Tree(tree.prompt, (tree.mismatched,), {",
+        new="Tree(tree.prompt, tree.answers, {",
+        tests=ON_UNPAIRED + "test_the_reference_point_is_read_from_mismatched_answers",
     ),
     Mutation(
         name="an entropy term without gradient",

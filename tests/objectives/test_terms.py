@@ -20,11 +20,9 @@ from burnish.objectives import (
     likelihood,
     likelihood_term,
     pack,
-    pairwise,
     pairwise_term,
     policy,
     policy_term,
-    preference_margin,
 )
 
 NAN = float("nan")
@@ -104,35 +102,6 @@ def test_entropy():
     assert entropy_S.grad.tolist() == [-1.0, -2.0, 0.0]
 
 
-def test_pairwise():
-    a_N = leaf(1.0, 1.0, 1.0)
-    result = pairwise(a_N, torch.zeros(3), tensor([1.0, 0.0, 0.5]))
-    won, lost = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
-    assert result.total.item() == pytest.approx(won + lost + (won + lost) / 2, abs=1e-6)
-    assert result.metrics["accuracy"].item() == 1.5
-    assert result.metrics["margin"].item() == 3.0
-    result.total.backward()
-    assert a_N.grad.tolist() == pytest.approx([-0.268941, 0.731059, 0.231059], abs=1e-6)
-
-
-def test_pairwise_with_several_votes_is_the_sum_of_single_ones():
-    several = pairwise(tensor([0.7]), tensor([0.2]), tensor([2 / 3]), tensor([3.0]))
-    single = pairwise(tensor([0.7] * 3), tensor([0.2] * 3), tensor([1.0, 1.0, 0.0]))
-    assert several.total.item() == pytest.approx(single.total.item(), abs=1e-6)
-    assert several.units == single.units == 3.0
-
-
-@pytest.mark.parametrize(
-    ("kind", "loss", "gradient"), [("sigmoid", 0.437488, -0.035434), ("hinge", 0.4, -0.1), ("ipo", 1.0, 2.0)]
-)
-def test_preference_margin(kind, loss, gradient):
-    margin_N = leaf(6.0)
-    result = preference_margin(margin_N, kind, beta=0.1)
-    assert result.total.item() == pytest.approx(loss, abs=1e-6)
-    result.total.backward()
-    assert margin_N.grad.item() == pytest.approx(gradient, abs=1e-6)
-
-
 def written(prompt: int, *ids: int, row: int = 0) -> Tree:
     return Tree([prompt], (Answer(ids, [1.0] * len(ids), {}, row),))
 
@@ -146,9 +115,10 @@ def sampled(prompt: int, advantages: list[float], length: int) -> Tree:
 
 
 def test_each_term_counts_its_own_rows():
-    trees = [written(1, 2, 3), sampled(4, [1.0, -1.0], 3), sampled(5, [2.0], 1)]
+    judged = Tree([6], (Answer([2], [1.0]), Answer([3], [1.0])), {"preference": 1.0})  # no demonstration
+    trees = [written(1, 2, 3), sampled(4, [1.0, -1.0], 3), sampled(5, [2.0], 1), judged]
     stream = pack(trees, 100)[0]
-    outputs = Outputs(torch.full((9,), -1.0), torch.full((9,), 0.25))
+    outputs = Outputs(torch.full((11,), -1.0), torch.full((11,), 0.25))
     wanted = {  # name: (count, total)
         "likelihood": (2.0, 2.0),
         "policy": (7.0, -2.0),  # 3 x 1 - 3 x 1 + 1 x 2, ratios 1
@@ -180,20 +150,6 @@ def test_terms_without_a_unit_are_zero_and_keep_a_gradient():
     assert logp_S.grad.tolist() == [0.0, 0.0]
 
 
-def test_pairwise_term_reads_scores_of_marked_pairs():
-    pair = Tree([1], (Answer([2], [0.0]), Answer([3], [0.0])), {"preference": 0.0, "votes": 2.0})
-    trees = [written(1, 2), pair, written(3, 4)]
-    term = pairwise_term()
-    scores_A = leaf(9.0, 1.0, 0.0, 9.0)
-    result = term.loss(Outputs(scores_A=scores_A), pack(trees, 100)[0])
-    assert term.count(trees) == result.units == 2.0
-    assert result.total.item() == pytest.approx(2 * math.log(1 + math.e), abs=1e-6)
-    result.total.backward()
-    assert scores_A.grad.tolist() == pytest.approx([0.0, 1.462117, -1.462117, 0.0], abs=1e-6)
-    alone = [written(1, 2)]
-    assert term.loss(Outputs(scores_A=leaf(1.0)), pack(alone, 100)[0]).total.item() == term.count(alone) == 0.0
-
-
 def outputs_for(stream) -> Outputs:
     """Made-up outputs that depend on the token and the row alone, not on the packing."""
     return Outputs(-(stream.targets_S + 1.0).sqrt(), scores_A=tensor([float(row) for row in stream.rows_A]))
@@ -218,12 +174,3 @@ def test_what_a_term_reads_must_be_there():
     lame = Tree([1], (Answer([2], [1.0], {"advantage": [1.0]}, 5),))
     with pytest.raises(TrainingError, match='row 5: an answer carries no "old_logp"'):
         policy_term().loss(Outputs(tensor([-1.0])), pack([lame], 10)[0])
-
-
-@pytest.mark.parametrize(
-    "tree", [Tree([1], (Answer([2], [0.0]),), {"preference": 1.0}),
-             Tree([1], (Answer([2], [0.0]), Answer([3], [0.0])), {"preference": 1.5})]
-)  # fmt: skip
-def test_a_preference_needs_two_answers_and_a_share(tree):
-    with pytest.raises(TrainingError, match="a preference of"):
-        pairwise_term().count([tree])

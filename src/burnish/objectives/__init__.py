@@ -1,8 +1,22 @@
-"""The objective core: the flat batch and the loss terms."""
+"""The objective core: the flat batch, the loss terms, and the table of preference methods."""
 
+from burnish.objectives.methods import METHODS, Method
+from burnish.objectives.preference import (
+    chosen_term,
+    orpo,
+    orpo_term,
+    pairwise,
+    pairwise_term,
+    preference_margin,
+    preference_term,
+    simpo,
+    simpo_term,
+    smoothed,
+)
 from burnish.objectives.stream import Answer, Span, Stream, Tree, pack
 from burnish.objectives.terms import (
     Outputs,
+    Statistic,
     Term,
     TermResult,
     entropy,
@@ -11,31 +25,42 @@ from burnish.objectives.terms import (
     kl_term,
     likelihood,
     likelihood_term,
-    pairwise,
-    pairwise_term,
     policy,
     policy_term,
-    preference_margin,
 )
+from burnish.objectives.unpaired import kto, kto_term, mismatch
 
 __all__ = [
+    "METHODS",
     "Answer",
+    "Method",
     "Outputs",
     "Span",
+    "Statistic",
     "Stream",
     "Term",
     "TermResult",
     "Tree",
+    "chosen_term",
     "entropy",
     "entropy_term",
     "kl",
     "kl_term",
+    "kto",
+    "kto_term",
     "likelihood",
     "likelihood_term",
+    "mismatch",
+    "orpo",
+    "orpo_term",
     "pack",
     "pairwise",
     "pairwise_term",
     "policy",
     "policy_term",
     "preference_margin",
+    "preference_term",
+    "simpo",
+    "simpo_term",
+    "smoothed",
 ]

@@ -37,11 +37,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tree:
-    """A prompt and its answers. ``streams`` are named figures: one for the tree, or one for each answer."""
+    """A prompt and its answers. ``streams`` are named figures: one for the tree, or one for each answer.
+
+    ``mismatched`` is the answer of another row, with figures under this prompt: it is not laid out with the tree,
+    only a term's statistic runs it.
+    """
 
     prompt: Sequence[int]
     answers: tuple[Answer, ...]
     streams: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    mismatched: Answer | None = None
 
     def tokens(self, keep_last: bool = True) -> int:
         """How long the tree is on the flat axis."""
@@ -65,7 +70,8 @@ class Stream:
     are in S. ``answer_S`` is the answer that each of them belongs to, ``tree_A`` the tree of each answer,
     ``rows_A`` its source row. ``last_A`` indexes T at each answer's last token (None where those tokens were
     left out). ``streams`` holds per-token figures [S], ``figures`` those of trees [N] or answers [A]; where a
-    row has no such figure the value is 0 and ``present`` (same name, same shape) is False.
+    row has no such figure the value is 0 and ``present`` (same name, same shape) is False. ``window`` holds
+    figures of the whole window that the stream was cut from, by the name of the term that reads them.
     """
 
     ids_T: Tensor
@@ -82,6 +88,7 @@ class Stream:
     streams: dict[str, Tensor] = field(default_factory=dict)
     figures: dict[str, Tensor] = field(default_factory=dict)
     present: dict[str, Tensor] = field(default_factory=dict)
+    window: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def longest(self) -> int:

@@ -140,8 +140,10 @@ class Loop:
         sums: dict[str, float] = {}
         tokens = 0
         streams = pack(trees, self.settings.budget, keep_last=self.settings.keep_last)
+        window = self._statistics(trees)
         with only(self.parameters, self.trainable(step) if self.trainable else None):
             for stream in streams:
+                stream.window = window
                 tokens += len(stream.ids_T)
                 self._backward(step, stream, counts, sums)
         _require_used(step, self.terms, counts, sums)
@@ -164,6 +166,18 @@ class Loop:
             "tokens": tokens,
             "tokens_per_second": tokens / seconds,
         }
+
+    @torch.no_grad()
+    def _statistics(self, trees: Sequence[Tree]) -> dict[str, float]:
+        """What terms know of the whole window before its first gradient, by the term's name."""
+        found: dict[str, float] = {}
+        for term in self.terms:
+            if term.statistic is not None:
+                streams = pack(term.statistic.trees(trees), self.settings.budget, keep_last=self.settings.keep_last)
+                results = [term.statistic.read(self.forward(stream), stream) for stream in streams]
+                total, units = sum(float(r.total) for r in results), sum(r.units for r in results)
+                found[term.name] = total / units if units else 0.0
+        return found
 
     def _backward(self, step: int, stream: Stream, counts: Mapping[str, float], sums: dict[str, float]) -> None:
         outputs = self.forward(stream)

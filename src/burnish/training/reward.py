@@ -15,8 +15,7 @@ from burnish.feedback import votes as votes_until
 from burnish.models.adapters import Lora
 from burnish.models.artifacts import load_version, save_reward
 from burnish.models.reward import RewardModel
-from burnish.objectives.stream import Stream, Tree, pack
-from burnish.objectives.terms import Outputs, pairwise_term
+from burnish.objectives import Outputs, Stream, Tree, pack, pairwise_term
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.rewards.pairs import Pair, pairs_of

@@ -1,0 +1,159 @@
+"""How terms read trees and streams: which answers are theirs, and the figures that those must carry.
+
+Axes: S supervised positions, A answers, N trees, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from burnish.errors import TrainingError
+from burnish.objectives.stream import Answer, Stream, Tree
+
+JUDGED = ("preference", "label")  # figures of trees whose answers were judged: no demonstrations
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The judged pairs of a stream: ``a_P`` and ``b_P`` index its answers, ``margin_P`` is 0 where not given."""
+
+    a_P: Tensor
+    b_P: Tensor
+    preference_P: Tensor
+    votes_P: Tensor
+    margin_P: Tensor
+
+
+def given(tensor: Tensor | None) -> Tensor:
+    """The output itself. Raises TrainingError where the model was not asked for it."""
+    if tensor is None:
+        raise TrainingError("a term reads an output that the model was not asked for")
+    return tensor
+
+
+def answers(trees: Sequence[Tree], having: str | None = None) -> list[Answer]:
+    """The answers that carry the stream ``having`` (None: all)."""
+    return [a for tree in trees for a in tree.answers if having is None or having in a.streams]
+
+
+def tokens(trees: Sequence[Tree], having: str | None = None) -> float:
+    """The summed weights of the answers that carry the stream ``having``."""
+    return sum(answer.units for answer in answers(trees, having))
+
+
+def demonstrations(trees: Sequence[Tree]) -> list[Answer]:
+    """Written answers: not sampled (no "advantage") and of no judged tree (no "preference" and no "label")."""
+    plain = [tree for tree in trees if not any(name in tree.streams for name in JUDGED)]
+    return [answer for answer in answers(plain) if "advantage" not in answer.streams]
+
+
+def weights(stream: Stream, having: str) -> Tensor:
+    """The stream's weights [S], zero where an answer does not carry ``having``."""
+    return torch.where(_carried(stream, having), stream.weights_S, 0.0)
+
+
+def demonstration_weights(stream: Stream) -> Tensor:
+    """The stream's weights [S], zero outside ``demonstrations``."""
+    other_S = _carried(stream, "advantage")
+    for name in JUDGED:
+        other_S = other_S | _carried_by_tree(stream, name)[stream.tree_A[stream.answer_S]]
+    return torch.where(other_S, 0.0, stream.weights_S)
+
+
+def figure(stream: Stream, name: str, weights_S: Tensor) -> Tensor:
+    """A named figure [S]. Raises TrainingError where a position with a weight does not carry it."""
+    missing = ((weights_S != 0) & ~_carried(stream, name)).nonzero()
+    if len(missing):
+        row = stream.rows_A[int(stream.answer_S[missing[0]])]
+        raise TrainingError(f'an answer carries no "{name}"', where=f"row {row}")
+    return stream.streams.get(name, torch.zeros_like(weights_S))
+
+
+def tree_figure(stream: Stream, name: str, default: float) -> Tensor:
+    """A named figure of trees [N], ``default`` where a tree does not carry it."""
+    on_N = _carried_by_tree(stream, name)
+    values_N = stream.figures.get(name, stream.weights_S.new_zeros(stream.trees))
+    return torch.where(on_N, values_N, default)
+
+
+def marked(stream: Stream, name: str) -> Tensor:
+    """Indices of the trees that carry the figure ``name``."""
+    return _carried_by_tree(stream, name).nonzero()[:, 0]
+
+
+def first_answers(stream: Stream) -> Tensor:
+    """The index of each tree's first answer [N]."""
+    return torch.searchsorted(stream.tree_A, torch.arange(stream.trees, device=stream.tree_A.device))
+
+
+def pairs(stream: Stream) -> Pairs:
+    """The trees that carry "preference"; one vote where "votes" is not given."""
+    on = marked(stream, "preference")
+    first = first_answers(stream)[on]
+    return Pairs(
+        a_P=first,
+        b_P=first + 1,
+        preference_P=tree_figure(stream, "preference", 0.0)[on],
+        votes_P=tree_figure(stream, "votes", 1.0)[on],
+        margin_P=tree_figure(stream, "margin", 0.0)[on],
+    )
+
+
+def sums(values_S: Tensor, weights_S: Tensor, stream: Stream) -> Tensor:
+    """Each answer's weighted sum over its supervised positions [A]; a position without weight has no effect."""
+    on = weights_S != 0
+    part = weights_S[on] * values_S[on]
+    return part.new_zeros(len(stream.tree_A)).index_add(0, stream.answer_S[on], part)
+
+
+def count_votes(trees: Sequence[Tree], name: str, size: int) -> float:
+    """The votes on trees that carry the figure ``name``, a share from 0 to 1.
+
+    Raises:
+        TrainingError: Such a tree has not ``size`` answers, its share is outside [0, 1], it has no votes, or its
+            margin is negative.
+    """
+    total = 0.0
+    for tree in trees:
+        if name not in tree.streams:
+            continue
+        share, votes, margin = (tree.streams.get(*key) for key in ((name,), ("votes", 1.0), ("margin", 0.0)))
+        where = f"row {tree.answers[0].row}"
+        if len(tree.answers) != size or not isinstance(share, float | int) or not 0 <= share <= 1:
+            what = f"a {name} of {share} on {len(tree.answers)} {'answer' if len(tree.answers) == 1 else 'answers'}"
+            mend = "it is 0 to 1, on " + ("one answer" if size == 1 else f"{size} answers")
+            raise TrainingError(what, where=where, mend=mend)
+        if not isinstance(votes, float | int) or not 0 < votes < float("inf"):
+            raise TrainingError(f"{votes} votes", where=where, mend="a judged row counts with a number above 0")
+        if not isinstance(margin, float | int) or not 0 <= margin < float("inf"):
+            raise TrainingError(f"a margin of {margin}", where=where, mend="by how much one is better: 0 or more")
+        total += float(votes)
+    return total
+
+
+def require(trees: Sequence[Tree], name: str, streams: Sequence[str]) -> None:
+    """Every answer of a tree that carries the figure ``name`` is trained, and carries ``streams``.
+
+    Raises:
+        TrainingError: An answer has no supervised token, which would leave its logprob at zero without a word, or
+            lacks a stream.
+    """
+    for tree in trees:
+        for answer in tree.answers if name in tree.streams else ():
+            if answer.units == 0:
+                raise TrainingError(f"an answer with a {name} has no supervised token", where=f"row {answer.row}")
+            missing = next((stream for stream in streams if stream not in answer.streams), None)
+            if missing is not None:
+                raise TrainingError(f'an answer carries no "{missing}"', where=f"row {answer.row}")
+
+
+def _carried(stream: Stream, name: str) -> Tensor:
+    return stream.present.get(name, torch.zeros_like(stream.weights_S, dtype=torch.bool))
+
+
+def _carried_by_tree(stream: Stream, name: str) -> Tensor:
+    return stream.present.get(name, stream.weights_S.new_zeros(stream.trees, dtype=torch.bool))
