@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Protocol
+
+from burnish.records import Json
+
+# what a line says of an update's figures, where there is room for a few; the log and the run page have them all
+TELLING = ("loss", "reward", "kl", "pairwise/accuracy", "learning_rate", "gradient_norm", "tokens_per_second")
 
 
 class Progress(Protocol):
@@ -13,8 +19,8 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """One finished line for the reader."""
 
-    def update(self, what: str, done: int, total: int, note: str = "") -> None:
-        """``done`` of ``total`` steps of ``what`` are done; ``note`` holds the latest figures."""
+    def update(self, what: str, done: int, total: int, note: str | Mapping[str, Json] = "") -> None:
+        """``done`` of ``total`` steps of ``what`` are done; ``note`` holds the latest figures, in words or by name."""
 
 
 class Silent:
@@ -22,7 +28,7 @@ class Silent:
 
     def say(self, line: str) -> None: ...
 
-    def update(self, what: str, done: int, total: int, note: str = "") -> None: ...
+    def update(self, what: str, done: int, total: int, note: str | Mapping[str, Json] = "") -> None: ...
 
 
 class Plain:
@@ -35,9 +41,28 @@ class Plain:
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    def update(self, what: str, done: int, total: int, note: str = "") -> None:
+    def update(self, what: str, done: int, total: int, note: str | Mapping[str, Json] = "") -> None:
         now = time.monotonic()
         if done < total and now - self._last < self.every:
             return
         self._last = now
-        print(f"  {what} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+        print(f"  {what} {done}/{total} {in_words(note)}".rstrip(), file=sys.stderr, flush=True)
+
+
+def in_words(note: str | Mapping[str, Json]) -> str:
+    """The telling figures of an update in one line: ``loss 2.31, learning rate 0.001``."""
+    if isinstance(note, str):
+        return note
+    return ", ".join(f"{name_of(key)} {number(note[key])}" for key in TELLING if key in note)
+
+
+def name_of(key: str) -> str:
+    """A figure's name as people read it: ``tokens/s``, ``gradient norm``."""
+    return key.rpartition("/")[2].replace("_per_second", "/s").replace("_", " ")
+
+
+def number(value: Json) -> str:
+    """Three digits that say something; what is not finite is said, not hidden."""
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"

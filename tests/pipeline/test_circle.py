@@ -12,6 +12,8 @@ import pytest
 
 from burnish import registry
 from burnish.feedback import ensure_rater, next_comparison, record_vote
+from burnish.pipeline import Project
+from burnish.progress import Silent
 from burnish.store import Store, open_store
 
 
@@ -38,6 +40,13 @@ def turned(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) ->
     recipe = make_project(tmp_path_factory.mktemp("turned"), tiny_model_folder)
     burnish("run", recipe, code=(0, 1))
     return recipe
+
+
+def test_training_alone_finds_the_records_of_a_run(turned: Path) -> None:
+    before = [record.id for record in store_of(turned).records("tiny")]
+    outcome = Project(turned, progress=Silent()).train()
+    assert outcome.state == "trained" and outcome.repeated
+    assert [record.id for record in store_of(turned).records("tiny")] == before
 
 
 def test_every_stage_left_its_record(turned: Path) -> None:

@@ -1,17 +1,25 @@
-"""Commands that make things: init, check, run, repeat."""
+"""Commands that make things: init, check, prepare, train, run, repeat."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from burnish.cli.main import app
-from burnish.cli.terminal import progress
+from burnish.cli.terminal import Panel, progress
 from burnish.errors import DataError
+
+if TYPE_CHECKING:
+    from burnish.pipeline import Project
+
+Stage = Literal["sft", "reward", "rl"]
 
 RecipeArgument = Annotated[Path | None, typer.Argument(help="The recipe; default: the only .toml file here.")]
 StoreOption = Annotated[
@@ -35,6 +43,30 @@ def recipe_path(given: Path | None) -> Path:
         return found[0]
     what = f"{len(found)} recipes here: {', '.join(p.name for p in found)}" if found else "there is no recipe here"
     raise ConfigError(what, mend="name one, or make one with `burnish init --data FILE`")
+
+
+@contextmanager
+def working(project: Project, command: str) -> Iterator[None]:
+    """Long work of a command: an interruption says what is kept and leaves with 130; the panel goes in any case."""
+    began = time.time()
+    try:
+        yield
+    except KeyboardInterrupt:
+        from burnish.pipeline.trained import kept
+
+        _close(project)
+        print(
+            f"burnish: interrupted; {kept(project, began)}: `burnish {command} {project.path}` goes on from there",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130) from None
+    finally:
+        _close(project)
+
+
+def _close(project: Project) -> None:
+    if isinstance(project.progress, Panel):
+        project.progress.close()
 
 
 @app.command()
@@ -86,13 +118,48 @@ def check(
 
 
 @app.command()
+def prepare(recipe: RecipeArgument = None, store: StoreOption = None) -> None:
+    """Make the dataset alone: read, clean and split the rows, and say what was left out and why."""
+    from burnish.pipeline import Project
+
+    project = Project(recipe_path(recipe), store, progress())
+    with working(project, "prepare"), project.store.run_lock("burnish prepare"):
+        made = project.prepare()
+    counts = ", ".join(f"{count} {split}" for split, count in sorted(made.body["counts"].items()) if count)
+    print(f"{made.id}: {counts} rows, {len(made.body['dropped'])} left out")
+
+
+@app.command()
+def train(
+    recipe: RecipeArgument = None,
+    stage: Annotated[
+        Stage | None, typer.Option("--stage", help="The last stage to train; default: the recipe's last one.")
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train alone: the training stages up to one, with live figures; nothing is judged or promoted.
+
+    Interrupted, it goes on from its last checkpoint. `burnish run` takes what it made and goes on.
+    """
+    from burnish.pipeline import Project
+    from burnish.pipeline.trained import trained, trained_json
+
+    project = Project(recipe_path(recipe), store, progress())
+    with working(project, "train"):
+        outcome = project.train(stage)
+    print(json.dumps(trained_json(project, outcome), indent=2) if as_json else "\n".join(trained(project, outcome)))
+
+
+@app.command()
 def run(recipe: RecipeArgument = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Turn the loop: train, evaluate, gate, collect votes, learn a reward, improve, evaluate, gate, promote."""
     from burnish.pipeline import Project
     from burnish.pipeline.summary import summary, summary_json
 
     project = Project(recipe_path(recipe), store, progress())
-    outcome = project.run()
+    with working(project, "run"):
+        outcome = project.run()
     if as_json:
         print(json.dumps(summary_json(project, outcome), indent=2))
     else:
@@ -112,5 +179,7 @@ def repeat(
     from burnish.pipeline.repeat import parse_seeds, repeated
 
     project = Project(recipe_path(recipe), store, progress())
-    for line in repeated(project, parse_seeds(seeds)):
+    with working(project, "repeat"):
+        lines = repeated(project, parse_seeds(seeds))
+    for line in lines:
         print(line)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish import config
 from burnish.config import Recipe
+from burnish.errors import ConfigError
 from burnish.progress import Plain, Progress
 from burnish.records import Promotion, Record
 from burnish.store import Store, Work, open_store
@@ -77,6 +78,27 @@ class Project:
 
         with self.store.run_lock("burnish run"):
             return run_turn(self, self.turn_number())
+
+    def train(self, stage: str | None = None) -> Outcome:
+        """Run the training stages of the turn up to ``stage`` (None: the last one), and judge nothing.
+
+        Raises:
+            ConfigError: The recipe has no such stage.
+            StoreError: Another run holds the store.
+        """
+        from burnish.pipeline.turn import run_training
+
+        stages = self.training_stages()
+        if stage is not None and stage not in stages:
+            raise ConfigError(
+                f"the recipe trains no {stage} stage", where=str(self.path), mend=f"add the table [{stage}]"
+            )
+        with self.store.run_lock("burnish train"):
+            return run_training(self, self.turn_number(), stage or stages[-1])
+
+    def training_stages(self) -> list[str]:
+        """The recipe's stages that train something, in order."""
+        return ["sft", *(name for name in ("reward", "rl") if getattr(self.recipe, name) is not None)]
 
     def turn_number(self) -> int:
         """The turn to walk: the next one where enough new votes are in since the last one ended, else the last."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from burnish.pipeline.project import Project
     from burnish.pipeline.turn import Outcome
 
-PAGE = "http://127.0.0.1:8321/compare"
+PAGES = "http://127.0.0.1:8321"
 
 
 def summary(project: Project, outcome: Outcome) -> list[str]:
@@ -25,7 +25,7 @@ def summary(project: Project, outcome: Outcome) -> list[str]:
     lines = [f"turn {outcome.number} of {project.recipe.name}{again}", ""]
     lines += [f"  {name:11} {text}" for name, text in _stages(project, made)]
     if outcome.state == "waiting":
-        return [*lines, "", f"{outcome.why}, page at {PAGE} (`burnish serve`); then `burnish run` goes on"]
+        return [*lines, "", f"{outcome.why}, page at {PAGES}/compare (`burnish serve`); then `burnish run` goes on"]
     lines += ["", *evaluation.lines(made["evaluation"], made["verdict"], made.get("judgement")), ""]
     if _simulated(project):
         lines += [evaluation.SIMULATED, ""]

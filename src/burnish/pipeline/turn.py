@@ -26,7 +26,10 @@ PAGE_PAIRS = 24  # pairs of the serving version that the compare page offers bet
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a turn came to. ``state`` is "promoted", "refused" or "waiting"; ``records`` are its stages, by name."""
+    """What a turn came to: "promoted", "refused", "waiting", or "trained" where it was not to go further.
+
+    ``records`` are its stages, by name.
+    """
 
     state: str
     number: int
@@ -45,7 +48,8 @@ def run_turn(project: Project, number: int) -> Outcome:
     known = len(project.store.records(project.recipe.name))
     why = ""
     try:
-        _supervised(project, made)
+        _fine_tune(project, made)
+        _first_gate(project, made)
         if made["verdict"].body["passed"] and project.recipe.rl is not None:
             why = _from_feedback(project, number, made)
     except Waiting as waits:
@@ -58,13 +62,35 @@ def run_turn(project: Project, number: int) -> Outcome:
     return Outcome("promoted" if passed else "refused", number, made, why, repeated)
 
 
-def _supervised(project: Project, made: dict[str, Record]) -> None:
-    """Data, base, supervised version, and the gate that lets it serve."""
+def run_training(project: Project, number: int, last: str) -> Outcome:
+    """The training stages of the turn up to ``last``, without evaluation, gate and promotion.
+
+    The records are those of `run_turn`, which finds them and goes on.
+    """
+    made: dict[str, Record] = {}
+    known = len(project.store.records(project.recipe.name))
+    try:
+        _fine_tune(project, made)
+        if last != "sft":
+            made["start"], _ = project.start(number, made["sft"])
+            _improve(project, number, made, last)
+    except Waiting as waits:
+        return Outcome("waiting", number, made, str(waits))
+    return Outcome("trained", number, made, "", len(project.store.records(project.recipe.name)) == known)
+
+
+def _fine_tune(project: Project, made: dict[str, Record]) -> None:
+    """Data, base and supervised version."""
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     made["dataset"] = dataset = project.prepare()
     made["base"] = base = project.base()
-    made["sft"] = sft = train_supervised(recipe, base, dataset, store, cache, progress)
-    made["candidate"] = sft
+    made["sft"] = made["candidate"] = train_supervised(recipe, base, dataset, store, cache, progress)
+
+
+def _first_gate(project: Project, made: dict[str, Record]) -> None:
+    """The supervised version on held-out prompts, and the gate that lets it serve."""
+    recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
+    dataset, base, sft = made["dataset"], made["base"], made["sft"]
     last = recipe.rl is None
     contenders = {"base": base, "sft": sft}
     if last and recipe.evaluate.prompt_only:
@@ -117,8 +143,10 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> st
     return why
 
 
-def _improve(project: Project, number: int, made: dict[str, Record]) -> None:
-    """Votes on the start version's answers, a reward learned from them, and a version improved against it."""
+def _improve(project: Project, number: int, made: dict[str, Record], last: str = "rl") -> None:
+    """Votes on the start version's answers, a reward learned from them, and a version improved against it; ends early
+    where the reward is the ``last`` stage.
+    """
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     assert recipe.reward is not None
     dataset, start = made["dataset"], made["start"]
@@ -131,6 +159,8 @@ def _improve(project: Project, number: int, made: dict[str, Record]) -> None:
         store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, turn=number
     )
     made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
+    if last == "reward":
+        return
     made["candidate"] = train_online(recipe, start, made["reward"], dataset, store, cache, progress)
 
 

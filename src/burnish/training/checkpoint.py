@@ -74,13 +74,23 @@ def load(folder: Path) -> Checkpoint | None:
     Raises:
         TrainingError: A file of it was changed after it was written.
     """
-    place = next((p for p in (folder / NAME, folder / f"{NAME}.old") if (p / MANIFEST).exists()), None)
+    place = _place(folder)
     if place is None:
         return None
     _verified(place)
     state = json.loads((place / "state.json").read_text())
     step = state.pop("step")
     return Checkpoint(step, load_file(place / "tensors.safetensors"), load_file(place / "optimizer.safetensors"), state)
+
+
+def kept(folder: Path) -> int | None:
+    """How many updates the last whole checkpoint of ``folder`` holds, its tensors unread; None: there is none."""
+    place = _place(folder)
+    return None if place is None else int(json.loads((place / "state.json").read_text())["step"])
+
+
+def _place(folder: Path) -> Path | None:
+    return next((p for p in (folder / NAME, folder / f"{NAME}.old") if (p / MANIFEST).exists()), None)
 
 
 def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

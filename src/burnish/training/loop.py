@@ -128,7 +128,7 @@ class Loop:
                 self.save(step, self.folder)
             figures = self.update(step, trees)
             self.log.log(step, **figures)
-            self.progress.update(self.what, step + 1, self.settings.updates, _note(figures))
+            self.progress.update(self.what, step + 1, self.settings.updates, figures)
         return self.settings.updates, None
 
     def update(self, step: int, trees: Sequence[Tree]) -> dict[str, Any]:
@@ -159,6 +159,7 @@ class Loop:
             if counts[name.split("/")[0]] and not name.endswith("/used")
         }
         return {
+            "loss": sum(term.weight * figures.get(term.name, 0.0) for term in self.terms),
             **figures,
             **self.windows.figures(),
             "gradient_norm": norm,
@@ -233,8 +234,3 @@ def _require_used(step: int, terms: Sequence[Term], counts: Mapping[str, float],
 def _rows(streams: Sequence[Stream]) -> str:
     rows = sorted({int(row) for stream in streams for row in stream.rows_A})
     return f"look at rows {', '.join(map(str, rows[:20]))}; a lower learning_rate may help"
-
-
-def _note(figures: Mapping[str, Any]) -> str:
-    shown = ("likelihood", "pairwise", "policy", "reward", "kl", "accuracy", "tokens_per_second")
-    return " ".join(f"{n} {figures[n]:.3g}" for n in shown if isinstance(figures.get(n), float))
