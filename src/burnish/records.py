@@ -12,7 +12,7 @@ from typing import Any, Literal
 Json = Any  # a JSON value: None, bool, int, float, str, list of Json, dict of str to Json
 
 Role = Literal["system", "user", "assistant"]
-Split = Literal["train", "dev", "test", "prompts"]
+Split = Literal["train", "dev", "test", "prompts", "preferences"]
 FigureFormat = Literal["jsonl", "csv", "parquet", "tensorboard"]  # in which a run's figures go out
 Source = Literal["human", "simulated"]
 VoteKind = Literal["compare", "rating", "thumb", "edit"]
@@ -43,7 +43,9 @@ class Row:
     """One example: a conversation that ends with a user message, and the answer to learn (None: a bare prompt).
 
     ``number`` is the 1-based row or line of the source file; ``subject`` is whose data it is, ``case`` the
-    caller's id of the conversation.
+    caller's id of the conversation. ``weights`` say how much each assistant message counts in training, 0 to 1, the
+    answer's last (empty: 1 each). A row of preferences has either a ``rejected`` answer, which ``answer`` was
+    preferred to (by ``margin``, where that is known), or a ``label``: whether ``answer`` is a good one.
     """
 
     prompt: tuple[Message, ...]
@@ -52,6 +54,10 @@ class Row:
     subject: str | None = None
     case: str | None = None
     documents: tuple[Document, ...] = ()
+    weights: tuple[float, ...] = ()
+    rejected: str | None = None
+    margin: float | None = None
+    label: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ BANKING = Path(__file__).resolve().parents[3] / "shared" / "data" / "banking77" 
 
 @pytest.mark.skipif(not BANKING.is_file(), reason="the shared data folder is not here")
 def test_real_messages_keep_most_of_what_is_held_out() -> None:
-    rows, _ = without_duplicates(read_rows(BANKING, answers=False).rows)
+    rows, _ = without_duplicates(read_rows(BANKING, wanted="prompts").rows)
     splits, lost = keep_apart(split(rows, 0.1, 0.1), frozenset({"dev", "test"}))
     assert min(len(splits["dev"]), len(splits["test"])) > 850
     assert len(lost) < 10

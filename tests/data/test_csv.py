@@ -72,7 +72,7 @@ def test_wrong_files_are_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_one_column_of_prompts_may_hold_commas(tmp_path: Path) -> None:
-    reading = read_rows(save(tmp_path, "prompt\nHello, where is it?\nNo comma\n"), answers=False)
+    reading = read_rows(save(tmp_path, "prompt\nHello, where is it?\nNo comma\n"), wanted="prompts")
     assert reading.shape == 'CSV, bare prompts in "prompt"'
     assert [r.prompt[0].content for r in reading.rows] == ["Hello, where is it?", "No comma"]
 

@@ -17,7 +17,26 @@ from burnish.records import Row
 CALM = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 NAMES = ("rows.jsonl", "rows.json", "rows.csv", "rows.clean.jsonl")
 words = st.sampled_from(
-    ("messages", "role", "content", "user", "assistant", "prompt", "completion", "answer", "row", "x")
+    (
+        "messages",
+        "role",
+        "content",
+        "user",
+        "assistant",
+        "prompt",
+        "completion",
+        "answer",
+        "row",
+        "x",
+        "weight",
+        "chosen",
+        "rejected",
+        "margin",
+        "label",
+        "input",
+        "preferred_output",
+        "non_preferred_output",
+    )
 )
 words = words | st.text(max_size=3)
 value = st.recursive(
@@ -28,15 +47,17 @@ value = st.recursive(
 
 
 def check(path: Path) -> None:
-    for answers in (True, False):
+    for wanted in ("answers", "prompts", "preferences"):
         try:
-            reading = read_rows(path, answers=answers)
+            reading = read_rows(path, wanted=wanted)
         except DataError as error:
             assert str(path) in str(error)
             continue
         assert reading.rows and all(isinstance(row, Row) for row in reading.rows)
         for row in reading.rows:
-            assert row.prompt[-1].role == "user" and (row.answer is None) != answers
+            assert row.prompt[-1].role == "user" and (row.answer is None) == (wanted == "prompts")
+            judged = row.rejected is not None or row.label is not None
+            assert (judged == (wanted == "preferences") and row.answer != row.rejected) or wanted == "prompts"
             "".join(m.content for m in row.prompt).encode()
         assert len({row.number for row in reading.rows}) == len(reading.rows)
     try:

@@ -66,7 +66,9 @@ def test_multi_turn_learns_the_last_answer_and_says_so(tmp_path: Path) -> None:
         tmp_path, {"messages": [*CHAT["messages"], {"role": "user", "content": "And now?"}, CHAT["messages"][1]]}
     )
     assert [m.role for m in reading.rows[0].prompt] == ["user", "assistant", "user"]
-    assert reading.odd == ("rows with several answers, of which the last is learned: 1",)
+    assert reading.odd == (
+        "rows with several answers, of which the last is learned unless sft.train_on says otherwise: 1",
+    )
 
 
 def test_mixed_shapes_are_counted(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_unknown_subject_names_the_columns(tmp_path: Path) -> None:
 
 
 def test_bare_prompts(tmp_path: Path) -> None:
-    reading = read(tmp_path, {"messages": CHAT["messages"][:1]}, CHAT, {"prompt": "b"}, answers=False)
+    reading = read(tmp_path, {"messages": CHAT["messages"][:1]}, CHAT, {"prompt": "b"}, wanted="prompts")
     assert [row.answer for row in reading.rows] == [None, None, None]
     assert reading.odd == ("rows with an answer, which bare prompts do not need: 1",)
     with pytest.raises(DataError, match=r"no row can be used\n  row 1: no answer.*\n(.*\n)*.*data.prompts"):

@@ -31,6 +31,10 @@ class Data(Table):
         default=None, description="Rows that only the last evaluation reads; else a share of train."
     )
     prompts: str | None = Field(default=None, description="Further prompts without answers, for votes and for rl.")
+    preferences: str | None = Field(
+        default=None,
+        description="Rows for [preference]: chosen and rejected answers, or answers with a label (good or bad).",
+    )
     subject: str | None = Field(
         default=None, description="The field that says whose data a row is: never split, erasable."
     )
@@ -68,6 +72,11 @@ class Paced(Table):
 class Sft(Paced):
     """Supervised fine-tuning on the answers of the training rows."""
 
+    train_on: Literal["last", "all", "everything"] = Field(
+        default="last",
+        description="What of a conversation is trained: the last answer, all answers, or prompts and answers. A "
+        'message\'s "weight" (0 to 1) says how much an answer counts.',
+    )
     learning_rate: PositiveFloat | Auto = Field(
         default="auto", description="Peak learning rate; auto is 1e-3 for LoRA."
     )

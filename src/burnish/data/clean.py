@@ -76,12 +76,12 @@ class Index:
 
 
 def without_duplicates(rows: Sequence[Row], where: str = "") -> tuple[list[Row], list[Dropped]]:
-    """The rows without those that repeat the prompt and the answer of an earlier one."""
+    """The rows without those that repeat the prompt and the answer (or the preference) of an earlier one."""
     first: dict[object, int] = {}
     kept: list[Row] = []
     dropped: list[Dropped] = []
     for row in rows:
-        key = (row.prompt, row.answer, tuple(d.text for d in row.documents))
+        key = (row.prompt, row.answer, row.rejected, row.label, tuple(d.text for d in row.documents))
         if key in first:
             dropped.append(Dropped(row.number, f"repeats row {first[key]}", where=where))
         else:
@@ -147,3 +147,18 @@ def oddities(rows: Sequence[Row]) -> tuple[str, ...]:
         shown = ", ".join(map(str, near[:5])) + (" ..." if near[5:] else "")
         notes.append(f"prompts that nearly repeat another: {len(near)} (rows {shown})")
     return tuple(notes)
+
+
+def contradictions(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Preferences that another row says the other way round: which of two answers is better, whether one is good."""
+    said: dict[object, int] = {}
+    against: list[str] = []
+    for row in rows:
+        asked = (row.prompt, tuple(d.text for d in row.documents))
+        other = (row.rejected, row.answer) if row.rejected is not None else (row.answer, not row.label)
+        if (asked, other) in said:
+            against.append(f"{said[asked, other]}/{row.number}")
+        said[asked, (row.answer, row.label if row.rejected is None else row.rejected)] = row.number
+    if not against:
+        return ()
+    return (f"preferences that contradict another: {len(against)} (rows {', '.join(against[:5])})",)

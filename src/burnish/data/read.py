@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.data import csvfile
-from burnish.data.shapes import BadRow, Reader, named, normal, recognised
+from burnish.data.reader import Reader, Wanted
+from burnish.data.shapes import BadRow, named, normal, recognised
 from burnish.errors import DataError
 from burnish.records import Json, Row
 
@@ -73,18 +74,19 @@ class Reading:
     digest: str
 
 
-def read_rows(path: Path, *, subject: str | None = None, answers: bool = True) -> Reading:
+def read_rows(path: Path, *, subject: str | None = None, wanted: Wanted = "answers") -> Reading:
     """The rows of ``path``, whatever common shape they have.
 
     Args:
         path: A JSONL, JSON or CSV file.
         subject: The column that says whose data a row is.
-        answers: Rows need an answer; else they are bare prompts and an answer is left out.
+        wanted: "answers" (each row needs one), "prompts" (an answer is left out), or "preferences" (each row has a
+            rejected answer or a label beside its answer).
 
     Raises:
         DataError: The file itself is wrong, or not one row of it can be used.
     """
-    return understand(read_table(path), subject=subject, answers=answers)
+    return understand(read_table(path), subject=subject, wanted=wanted)
 
 
 def require_good(reading: Reading) -> None:
@@ -110,7 +112,7 @@ def _listed(dropped: tuple[Dropped, ...] | list[Dropped]) -> str:
     return "\n".join(lines)
 
 
-def understand(table: Table, *, subject: str | None = None, answers: bool = True) -> Reading:
+def understand(table: Table, *, subject: str | None = None, wanted: Wanted = "answers") -> Reading:
     """The table's rows by their shape; see `read_rows`."""
     where = str(table.path)
     if subject is not None and normal(subject) not in {normal(c) for c in table.columns}:
@@ -119,7 +121,7 @@ def understand(table: Table, *, subject: str | None = None, answers: bool = True
             mend=f"the columns are {named(table.columns)}",
         )  # fmt: skip
     raws = _original_numbers(table)
-    reader = Reader(subject=subject, answers=answers)
+    reader = Reader(subject=subject, wanted=wanted)
     rows: list[Row] = []
     dropped: list[Dropped] = []
     for raw in raws:
@@ -136,7 +138,7 @@ def understand(table: Table, *, subject: str | None = None, answers: bool = True
             mend="name them messages, prompt and completion, instruction and output, or question and answer",
         )
     if not rows:
-        hint = "bare prompts belong into data.prompts" if answers else "see the reasons above"
+        hint = "bare prompts belong into data.prompts" if wanted == "answers" else "see the reasons above"
         raise DataError(f"no row can be used\n{_listed(dropped)}", where=where, mend=hint)
     return Reading(
         path=table.path,

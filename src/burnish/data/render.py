@@ -127,6 +127,35 @@ class Renderer:
         """The ids of an answer, ending with the stop token that is trained (and nothing after it)."""
         return [*self._ids(self._inert(text)), self.stop_ids[0]]
 
+    def turns(
+        self, messages: Sequence[Message], answer: str, documents: Sequence[Document] = ()
+    ) -> list[tuple[list[int], int | None]]:
+        """A conversation and its answer in parts: what is read before an answer, that answer, and so on to the last.
+
+        Each part has the number of the assistant message that it is, None where it is read. An answer's ids are those
+        that sampling it would give, and what comes before it those that it would be sampled from. An assistant message
+        that follows no user message belongs to what is read.
+
+        Raises:
+            DataError: The template renders an earlier part otherwise once a later one follows.
+        """
+        whole = [*messages, Message("assistant", answer)]
+        numbers = {at: n for n, at in enumerate(i for i, m in enumerate(whole) if m.role == "assistant")}
+        parts: list[tuple[list[int], int | None]] = []
+        done: list[int] = []
+        for at, number in numbers.items():
+            if at + 1 < len(whole) and (at == 0 or whole[at - 1].role != "user"):
+                continue
+            prompt, said = self.prompt(whole[:at], documents), self.answer(whole[at].content)
+            if prompt[: len(done)] != done:
+                raise DataError(
+                    "the template renders earlier turns otherwise once a later one follows",
+                    mend='their answers cannot be trained as they would be sampled: leave sft.train_on at "last"',
+                )
+            parts += [(prompt[len(done) :], None), (said, number)]
+            done = [*prompt, *said]
+        return parts
+
     def text(self, ids: Sequence[int]) -> str:
         """What an answer says, for people: without the stop token and other special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)

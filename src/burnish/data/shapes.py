@@ -1,12 +1,13 @@
-"""The shapes that examples come in, and one row of each into a `Row`."""
+"""The shapes that examples come in: the names of their fields, and what stands in a field."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from burnish.records import Document, Json, Message, Role, Row
+from burnish.records import Document, Json, Role
 
 CHATS = ("messages", "conversations", "conversation")
 PROMPTS = (
@@ -25,6 +26,16 @@ ROLES: dict[str, Role] = {
     "bot": "assistant",
 }  # fmt: skip
 SHAPES = {("prompt", "completion"): "prompt and completion", ("instruction", "output"): "Alpaca"}
+PAIRS = (("chosen", "rejected"), ("preferredoutput", "nonpreferredoutput"))
+LABELS = ("label", "thumb", "thumbs")
+
+
+class Turn(NamedTuple):
+    """One message as it was read; ``weight`` is how much an assistant message counts in training."""
+
+    role: Role
+    content: str
+    weight: float | None = None
 
 
 class BadRow(Exception):
@@ -48,7 +59,7 @@ def named(columns: Iterable[str]) -> str:
 
 def recognised(columns: Sequence[str]) -> bool:
     """Whether a header holds a column that is known as a prompt or a conversation."""
-    return any(normal(c) in (*CHATS, *PROMPTS) for c in columns)
+    return any(normal(c) in (*CHATS, *PROMPTS, "chosen") for c in columns)
 
 
 def tidy(text: str) -> str:
@@ -56,155 +67,15 @@ def tidy(text: str) -> str:
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")).strip()
 
 
-class Reader:
-    """Reads rows one by one and remembers what it saw, for the report."""
+def conversation(value: Json, name: str) -> list[Turn]:
+    """The messages of a conversation.
 
-    def __init__(self, *, subject: str | None, answers: bool) -> None:
-        self.subject = normal(subject) if subject else None
-        self.subject_name = subject
-        self.answers = answers
-        self.shapes: Counter[str] = Counter()
-        self.names: dict[str, str] = {}
-        self.used: set[str] = set()
-        self.notes: Counter[str] = Counter()
-
-    def row(self, number: int, fields: Json, limit: int) -> Row:
-        """The row, tidied.
-
-        Raises:
-            BadRow: It has no usable prompt, or no answer where one is needed.
-        """
-        if not isinstance(fields, dict):
-            raise BadRow(f"it is {type(fields).__name__}, not an object", 'write {"field": ...}')
-        row: dict[str, Json] = {}
-        for name, value in fields.items():
-            if not normal(name):
-                continue
-            if normal(name) in row and value is not None:
-                raise BadRow(f'two fields are named "{name.strip()}"', "rename one of them")
-            row.setdefault(normal(name), value)
-            self.names.setdefault(normal(name), name.strip())
-        messages = self._messages(row)
-        documents = self._documents(row)
-        texts = [m.content for m in messages] + [d.text for d in documents]
-        size = sum(len(text.encode(errors="surrogatepass")) for text in texts)
-        if size > limit:
-            raise BadRow(f"{size:,} bytes of text, more than {limit:,}", "shorten it, or cut it into several rows")
-        for place, message in enumerate(messages, 1):
-            _check_text(message, place)
-        prompt, answer = self._ends(messages)
-        if sum(m.role == "assistant" for m in prompt):
-            self.notes["rows with several answers, of which the last is learned"] += answer is not None
-        return Row(
-            prompt=prompt,
-            answer=answer,
-            number=number,
-            subject=self._label(row, (self.subject,) if self.subject else ()),
-            case=self._label(row, CASES),
-            documents=documents,
-        )
-
-    def _ends(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], str | None]:
-        """The prompt, which ends with a user message, and the answer."""
-        if all(m.role == "system" for m in messages):
-            raise BadRow("only a system message", "add what the user asks and the answer")
-        if any(m.role == "system" for m in messages[1:]):
-            raise BadRow("a system message that is not the first", "put it first, or leave it out")
-        *before, last = messages
-        if last.role != "assistant":
-            if self.answers:
-                raise BadRow("no answer: the last message is from the user", "add the answer, or remove the row")
-            return tuple(messages), None
-        if not before or before[-1].role != "user":
-            raise BadRow("no user message before the answer", "add what the user asks")
-        if not self.answers:
-            self.notes["rows with an answer, which bare prompts do not need"] += 1
-        return tuple(before), last.content if self.answers else None
-
-    def _messages(self, row: Mapping[str, Json]) -> list[Message]:
-        chat = next((c for c in CHATS if c in row), None)
-        if chat:
-            messages = _conversation(row[chat], chat)
-            sharegpt = chat == "conversations"
-            self._saw("ShareGPT conversations" if sharegpt else "chat messages", chat)
-            return messages
-        ask = next((c for c in PROMPTS if row.get(c) is not None), None)
-        reply = next((c for c in ANSWERS if c in row), None)
-        if ask is None and any(p in row for p in PROMPTS):
-            raise BadRow("the prompt is empty", "add what the user asks")
-        if ask is None:
-            raise BadRow(f"no field known as a prompt, only {named(row)}", "name it prompt, question or messages")
-        if reply is None and "chosen" in row and "rejected" in row:
-            raise BadRow("chosen and rejected answers are votes, not examples", "rename chosen to answer to learn it")
-        columns = [f'"{self.names[name]}"' for name in (ask, reply) if name]
-        plain = f"columns {' and '.join(columns)}" if reply else f"bare prompts in {columns[0]}"
-        shape = SHAPES.get((ask, reply or ""), plain)
-        self._saw(shape, ask, *([reply] if reply else []))
-        return [*self._system(row), *self._asked(row, ask), *_answered(row, reply)]
-
-    def _asked(self, row: Mapping[str, Json], ask: str) -> list[Message]:
-        if isinstance(row[ask], list):
-            return _conversation(row[ask], ask)
-        parts = [_string(row[ask], ask)]
-        if ask == "instruction" and row.get("input"):  # Alpaca: the instruction and what it is about
-            parts.append(_string(row["input"], "input"))
-            self.used.add("input")
-        return [Message("user", "\n\n".join(part for part in parts if part))]
-
-    def _system(self, row: Mapping[str, Json]) -> list[Message]:
-        if not row.get("system"):
-            return []
-        self.used.add("system")
-        return [Message("system", _string(row["system"], "system"))]
-
-    def _label(self, row: Mapping[str, Json], names: Sequence[str]) -> str | None:
-        for name in names:
-            self.used.add(name)
-            value = row.get(name)
-            if isinstance(value, str | int) and str(value).strip():
-                return str(value).strip().encode(errors="replace").decode()
-        if self.subject and self.subject in names:
-            self.notes[f'rows without "{self.subject_name}", which cannot be found by it'] += 1
-        return None
-
-    def _documents(self, row: Mapping[str, Json]) -> tuple[Document, ...]:
-        name = next((n for n in DOCUMENTS if row.get(n)), None)
-        self.used.add(name or "")
-        return _documents(row[name]) if name else ()
-
-    def _saw(self, shape: str, *columns: str) -> None:
-        self.shapes[shape] += 1
-        self.used.update(columns)
-
-    def described(self) -> str:
-        """ "chat messages", or several shapes with their counts."""
-        if len(self.shapes) == 1:
-            return next(iter(self.shapes))
-        return " and ".join(f"{shape} ({count})" for shape, count in self.shapes.most_common())
-
-    def unused(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """The columns that no row was read from."""
-        return tuple(c for c in columns if c.strip() and normal(c) not in self.used and normal(c) != "row")
-
-    def odd(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """What a person should know about the file: several answers, missing subjects, unused columns."""
-        notes = [f"{note}: {count}" for note, count in self.notes.items() if count]
-        unused = self.unused(columns)
-        return (*notes, *([f"columns not used: {named(unused)}"] if unused else []))
-
-
-def _answered(row: Mapping[str, Json], reply: str | None) -> list[Message]:
-    if reply is None:
-        return []
-    if isinstance(row[reply], list):
-        return _conversation(row[reply], reply)
-    return [Message("assistant", _string(row[reply], reply) if row[reply] is not None else "")]
-
-
-def _conversation(value: Json, name: str) -> list[Message]:
+    Raises:
+        BadRow: It is no list of messages, or one of them has an unknown role, no text or a wrong weight.
+    """
     if not isinstance(value, list) or not value:
         raise BadRow(f'"{name}" is not a list of messages', 'write [{"role": "user", "content": "..."}, ...]')
-    messages: list[Message] = []
+    messages: list[Turn] = []
     for place, item in enumerate(value, 1):
         if not isinstance(item, dict):
             raise BadRow(f"message {place} is not an object", 'write {"role": "user", "content": "..."}')
@@ -217,12 +88,36 @@ def _conversation(value: Json, name: str) -> list[Message]:
                 "known are system, user, assistant",
             )
         if isinstance(content, list) and all(isinstance(p, dict) and p.get("type") == "text" for p in content):
-            content = "\n".join(_string(p.get("text"), "text") for p in content)
-        messages.append(Message(known, _string("" if content is None else content, f"content of message {place}")))
+            content = "\n".join(string(p.get("text"), "text") for p in content)
+        text = string("" if content is None else content, f"content of message {place}")
+        messages.append(Turn(known, text, _weight(keys.get("weight"), known, place)))
     return messages
 
 
-def _check_text(message: Message, place: int) -> None:
+def _weight(value: Json, role: Role, place: int) -> float | None:
+    if value is None or (role != "assistant" and value == 0):
+        return None
+    if role != "assistant":
+        raise BadRow(f"message {place} ({role}) has a weight", "only what the assistant says is weighted")
+    weight = number(value)
+    if weight is None or not 0 <= weight <= 1:
+        raise BadRow(f"message {place} has the weight {str(value)[:40]!r}", "write a number from 0 to 1")
+    return weight
+
+
+def number(value: Json) -> float | None:
+    """A finite number, also where a CSV file holds it as text; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def check_text(message: Turn, place: int) -> None:
+    """Refuse a message without text, or with characters that no text holds."""
     if not message.content and message.role != "system":
         empty = "the answer is empty" if message.role == "assistant" else f"message {place} ({message.role}) is empty"
         raise BadRow(empty, "fill it in, or remove the row")
@@ -232,7 +127,7 @@ def _check_text(message: Message, place: int) -> None:
         raise BadRow(f"half a character (a lone surrogate) in message {place}", "remove it")
 
 
-def _documents(value: Json) -> tuple[Document, ...]:
+def documents(value: Json) -> tuple[Document, ...]:
     """Documents as objects with id, title and text, or as plain strings."""
     if not value:
         return ()
@@ -245,12 +140,13 @@ def _documents(value: Json) -> tuple[Document, ...]:
         if not isinstance(keys, dict) or not isinstance(keys.get("text"), str) or not tidy(keys["text"]):
             raise BadRow(f"document {place} has no text", 'write {"id": "...", "title": "...", "text": "..."}')
         text, title = tidy(keys["text"]), tidy(str(keys.get("title") or ""))
-        _check_text(Message("user", text + title), place)
+        check_text(Turn("user", text + title), place)
         found.append(Document(str(keys.get("id") or place), title, text))
     return tuple(found)
 
 
-def _string(value: Json, name: str) -> str:
+def string(value: Json, name: str) -> str:
+    """A field that must be text, tidied."""
     if not isinstance(value, str):
         raise BadRow(f'"{name}" is {type(value).__name__}, not a text', "write it as a string")
     return tidy(value)

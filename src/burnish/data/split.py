@@ -80,10 +80,11 @@ def _alike(rows: Sequence[Row]) -> list[list[Row]]:
 def keep_apart(splits: Mapping[Split, Sequence[Row]], movable: frozenset[Split]) -> tuple[Splits, list[Dropped]]:
     """The splits without a held-out prompt that equals or nearly repeats one that is trained on.
 
-    Training rows win, then test rows, then dev rows; bare prompts give way to both. A row of a ``movable``
-    split (one that was cut from the training file) that belongs to nobody joins the training rows instead.
+    Training rows win, then test rows, then dev rows; bare prompts and preferences give way to both. A row of a
+    ``movable`` split (one that was cut from the training file) that belongs to nobody joins the training rows instead.
     """
     apart: Splits = {name: list(splits.get(name, ())) for name in ("train", "dev", "test", "prompts")}
+    apart |= {name: list(rows) for name, rows in splits.items() if name == "preferences"}
     dropped: list[Dropped] = []
     trained = Index(apart["train"])
     moved = True
@@ -106,7 +107,26 @@ def keep_apart(splits: Mapping[Split, Sequence[Row]], movable: frozenset[Split])
         apart["train"].sort(key=lambda row: row.number)
     dropped += _give_way(apart, "dev", ("test",))
     dropped += _give_way(apart, "prompts", ("test", "dev"))
+    if "preferences" in apart:
+        dropped += _give_way(apart, "preferences", ("test", "dev"))
     return apart, dropped
+
+
+def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Rows to learn from and about a ``share`` to measure on, in order; no prompt of one nearly repeats the other's.
+
+    A hash of the subject or the prompt decides, as in `split`; a held-out row that nearly repeats one that is learned
+    is learned too.
+    """
+    learned = [row for row in rows if place(row) >= share]
+    held = [row for row in rows if place(row) < share]
+    index = Index(learned)
+    while moved := [row for row in held if index.twin(row) is not None]:
+        for row in moved:
+            index.add(row)
+        held = [row for row in held if not any(row is other for other in moved)]
+        learned += moved
+    return sorted(learned, key=lambda row: row.number), held
 
 
 def _give_way(apart: Splits, name: Split, others: tuple[Split, ...]) -> list[Dropped]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 
 from burnish.config import Recipe
 from burnish.data.audit import Audit, audit
-from burnish.data.clean import oddities, without_duplicates
+from burnish.data.clean import contradictions, oddities, without_duplicates
 from burnish.data.read import CLEAN, Dropped, Reading, read_rows, require_good
+from burnish.data.reader import Wanted
 from burnish.data.render import Renderer
 from burnish.data.split import Splits, keep_apart, split, split_by_likeness
 from burnish.errors import DataError
@@ -20,6 +21,7 @@ from burnish.records import Json, Record, Row, Split
 from burnish.store import Store, Work
 
 VERSION = 1
+WANTED: Mapping[Split, Wanted] = {"prompts": "prompts", "preferences": "preferences"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,12 @@ def read_files(recipe: Recipe, folder: Path) -> dict[Split, Reading]:
         "dev": data.dev,
         "test": data.test,
         "prompts": data.prompts,
+        "preferences": data.preferences,
     }
     readings: dict[Split, Reading] = {}
     for name, path in paths.items():
         if path is not None:
-            readings[name] = read_rows(folder / path, subject=data.subject, answers=name != "prompts")
+            readings[name] = read_rows(folder / path, subject=data.subject, wanted=WANTED.get(name, "answers"))
             require_good(readings[name])
     return readings
 
@@ -79,7 +82,8 @@ def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer
     kept: dict[Split, list[Row]] = {}
     for name, reading in readings.items():
         rows, repeated = without_duplicates(reading.rows, where=name)
-        audits[name] = audit(rows, renderer, recipe.data.max_length)
+        train_on = "last" if name == "preferences" else recipe.sft.train_on
+        audits[name] = audit(rows, renderer, recipe.data.max_length, train_on)
         _require_whole(reading, audits[name])
         kept[name] = rows
         dropped += repeated
@@ -90,10 +94,11 @@ def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer
             f"no training row is left: {said or 'all are held out'}", where=str(readings["train"].path),
             mend="add rows, raise data.max_length, or lower data.dev_share and data.test_share",
         )  # fmt: skip
+    notes += [f"{name}: {note}" for name, note in _notes(readings, apart)] + _unread_weights(recipe, apart["train"])
     return Examples(
         splits=apart,
         dropped=(*dropped, *lost),
-        odd=(*notes, *(f"{name}: {note}" for name, note in _notes(readings, apart))),
+        odd=tuple(notes),
         readings=readings,
         audits=audits,
     )
@@ -102,7 +107,7 @@ def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer
 def prepare(
     recipe: Recipe, folder: Path, store: Store, renderer: Renderer | None, progress: Progress | None = None
 ) -> Record:
-    """The recipe's dataset, kind "dataset", with its rows in the splits train, dev, test and prompts.
+    """The recipe's dataset, kind "dataset", with its rows in the splits train, dev, test, prompts and preferences.
 
     The seed of the recipe has no part in it: all seeds share one split.
 
@@ -115,6 +120,7 @@ def prepare(
         **recipe.data.model_dump(include={"subject", "dev_share", "test_share", "max_length"}),
         "files": {name: reading.digest for name, reading in readings.items()},
         "renderer": renderer.fingerprint if renderer else None,
+        **({} if recipe.sft.train_on == "last" else {"train_on": recipe.sft.train_on}),
     }
     work = Work("dataset", "prepare", VERSION, settings, (), 0, recipe.name)
     examples: list[Examples] = []
@@ -174,9 +180,18 @@ def _cut(recipe: Recipe, kept: Mapping[Split, list[Row]]) -> tuple[Splits, list[
     return apart, lost, ["most prompts nearly repeat another: like ones were held out together"]
 
 
+def _unread_weights(recipe: Recipe, rows: Sequence[Row]) -> list[str]:
+    """Weights of earlier answers that count for nothing, because only the last answer is trained."""
+    unread = sum(any(weight != 1 for weight in row.weights[:-1]) for row in rows)
+    if recipe.sft.train_on != "last" or not unread:
+        return []
+    return [f'train: rows with a weight on an earlier answer: {unread}; it counts with sft.train_on = "all" only']
+
+
 def _notes(readings: Mapping[Split, Reading], splits: Splits) -> list[tuple[Split, str]]:
     notes = [(name, note) for name, reading in readings.items() for note in reading.odd]
     notes += [("train", note) for note in oddities(splits["train"])]
+    notes += [("preferences", note) for note in contradictions(splits.get("preferences", ()))]
     for name in ("dev", "test"):
         if not splits[name]:
             notes.append((name, f"no row is held out: add rows unlike the others, or name them in data.{name}"))

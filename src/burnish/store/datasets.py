@@ -57,14 +57,7 @@ class Datasets:
         )
         with self._database.read() as conn:
             return [
-                Row(
-                    prompt=messages(payload["prompt"]),
-                    answer=payload["answer"],
-                    number=number,
-                    subject=subject,
-                    case=case,
-                    documents=documents(payload["documents"]),
-                )
+                _row(payload, number, subject, case)
                 for number, subject, case, text in conn.execute(query)
                 for payload in [parse(text)]
             ]
@@ -86,8 +79,26 @@ def row_digest(row: Mapping[str, Any], text_digest: str) -> str:
 
 
 def _payload(row: Row) -> dict[str, Json]:
+    """What a row says. What few rows have is left out where it is absent: older payloads read the same."""
+    rare = {"weights": list(row.weights) or None, "rejected": row.rejected, "margin": row.margin, "label": row.label}
     return {
         "prompt": [asdict(message) for message in row.prompt],
         "answer": row.answer,
         "documents": [asdict(document) for document in row.documents],
+        **{name: value for name, value in rare.items() if value is not None},
     }
+
+
+def _row(payload: Mapping[str, Json], number: int, subject: str | None, case: str | None) -> Row:
+    return Row(
+        prompt=messages(payload["prompt"]),
+        answer=payload["answer"],
+        number=number,
+        subject=subject,
+        case=case,
+        documents=documents(payload["documents"]),
+        weights=tuple(payload.get("weights", ())),
+        rejected=payload.get("rejected"),
+        margin=payload.get("margin"),
+        label=payload.get("label"),
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from burnish.data.render import Renderer
+from burnish.data.supervision import TrainOn, supervision
 from burnish.errors import DataError
 from burnish.objectives.stream import Answer, Tree
 from burnish.records import Exchange, Json, Message, Row
@@ -15,10 +16,14 @@ from burnish.store.hashing import now
 
 @dataclass(frozen=True)
 class ChatTask:
-    """Chat rows for one renderer; ``max_new_tokens`` is the longest answer that is sampled."""
+    """Chat rows for one renderer.
+
+    ``max_new_tokens`` is the longest answer that is sampled, ``train_on`` what of a conversation is trained.
+    """
 
     renderer: Renderer
     max_new_tokens: int
+    train_on: TrainOn = "last"
 
     def prompt_ids(self, row: Row, examples: Sequence[Row] = ()) -> list[int]:
         """The ids of a row's prompt, up to where the answer begins.
@@ -40,7 +45,7 @@ class ChatTask:
         return self.renderer.prompt([*system, *shown, *rest], row.documents)
 
     def supervised(self, row: Row, examples: Sequence[Row] = ()) -> Tree:
-        """A row as it is trained on, and as its loss is measured: every id of the answer, the stop token included.
+        """A row as its loss is measured: every id of the last answer, the stop token included.
 
         Raises:
             DataError: The row has no answer.
@@ -49,6 +54,15 @@ class ChatTask:
             raise DataError("there is no answer to learn", where=f"row {row.number}", mend="give every row an answer")
         ids = self.renderer.answer(row.answer)
         return Tree(self.prompt_ids(row, examples), (Answer(ids, [1.0] * len(ids), row=row.number),))
+
+    def trained(self, row: Row) -> Tree:
+        """A row as it is trained on: the parts of it that ``train_on`` names, weighted as the row says.
+
+        Raises:
+            DataError: See `supervision`.
+        """
+        found = supervision(row, self.renderer, self.train_on)
+        return Tree(found.prompt, (Answer(found.ids, found.weights, row=row.number),))
 
     def pair(
         self,

@@ -91,9 +91,7 @@ def train_online(
 def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:
     """The training rows as trees, where the recipe mixes their likelihood in."""
     assert recipe.rl is not None
-    return (
-        [task.supervised(row) for row in store.datasets.rows(dataset.id, "train")] if recipe.rl.demonstrations else []
-    )
+    return [task.trained(row) for row in store.datasets.rows(dataset.id, "train")] if recipe.rl.demonstrations else []
 
 
 def _train(

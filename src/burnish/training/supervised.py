@@ -60,6 +60,14 @@ class Epochs:
         return {}
 
 
+def trained_on(recipe: Recipe) -> dict[str, Json]:
+    """What the settings of a work say of ``sft.train_on``: nothing where the last answer is trained.
+
+    So work that was done before there was a choice is found, not done again.
+    """
+    return {} if recipe.sft.train_on == "last" else {"train_on": recipe.sft.train_on}
+
+
 def train_supervised(
     recipe: Recipe, start: Record, dataset: Record, store: Store, cache: Path, progress: Progress
 ) -> Record:
@@ -77,7 +85,7 @@ def train_supervised(
         stage="sft",
         version=VERSION,
         settings={
-            "sft": {name: choice.value for name, choice in choices.items()},
+            "sft": {name: choice.value for name, choice in choices.items()} | trained_on(recipe),
             "adapt": recipe.adapt.model_dump(mode="json"),
         },
         parents=(start, dataset),
@@ -93,7 +101,7 @@ def train_supervised(
         if not model.parameters():  # the base: a new adapter; any other version's own is continued
             model = model.sibling(lora=Lora(rank, layers=recipe.adapt.layers), trainable=True, seed=work.seed)
         task = task_for(recipe, loaded.renderer)
-        trees = [task.supervised(row) for row in rows]
+        trees = [task.trained(row) for row in rows]
         batch = choices["batch_size"].value
         windows = Epochs(trees, batch, work.seed)
         updates = windows.per_epoch * choices["epochs"].value
