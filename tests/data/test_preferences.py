@@ -9,7 +9,7 @@ import pytest
 
 from burnish.config import Recipe
 from burnish.data.audit import audit
-from burnish.data.clean import contradictions, without_duplicates
+from burnish.data.clean import opposed, without_duplicates
 from burnish.data.read import Reading, read_rows
 from burnish.data.render import Renderer
 from burnish.data.split import hold_out
@@ -139,13 +139,13 @@ def pair(number: int, ask: str = ASK, answer: str = GOOD, rejected: str | None =
     return Row((Message("user", ask),), answer, number, rejected=rejected, **more)  # type: ignore[arg-type]
 
 
-def test_repeats_go_and_contradictions_are_told() -> None:
+def test_repeats_go_and_opposed_are_told() -> None:
     thumb = {"rejected": None, "label": True}
     rows = [pair(1), pair(2), pair(3, answer=BAD, rejected=GOOD), pair(4, **thumb), pair(5, **thumb | {"label": False})]
     kept, dropped = without_duplicates(rows)
     assert [r.number for r in kept] == [1, 3, 4, 5] and str(dropped[0]) == "row 2: repeats row 1"
-    assert contradictions(kept) == ("preferences that contradict another: 2 (rows 1/3, 4/5)",)
-    assert contradictions(kept[:1]) == ()
+    assert opposed(kept) == ("preferences that contradict another: 2 (rows 1/3, 4/5)",)
+    assert opposed(kept[:1]) == ()
 
 
 def test_the_audit_reads_the_prompt_once_and_trains_both(tiny_model_folder: Path) -> None:

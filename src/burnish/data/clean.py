@@ -149,7 +149,7 @@ def oddities(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def contradictions(rows: Sequence[Row]) -> tuple[str, ...]:
+def opposed(rows: Sequence[Row]) -> tuple[str, ...]:
     """Preferences that another row says the other way round: which of two answers is better, whether one is good."""
     said: dict[object, int] = {}
     against: list[str] = []

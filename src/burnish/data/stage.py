@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from burnish.config import Recipe
 from burnish.data.audit import Audit, audit
-from burnish.data.clean import contradictions, oddities, without_duplicates
+from burnish.data.clean import oddities, opposed, without_duplicates
 from burnish.data.read import CLEAN, Dropped, Reading, read_rows, require_good
 from burnish.data.reader import Wanted
 from burnish.data.render import Renderer
@@ -191,7 +191,7 @@ def _unread_weights(recipe: Recipe, rows: Sequence[Row]) -> list[str]:
 def _notes(readings: Mapping[Split, Reading], splits: Splits) -> list[tuple[Split, str]]:
     notes = [(name, note) for name, reading in readings.items() for note in reading.odd]
     notes += [("train", note) for note in oddities(splits["train"])]
-    notes += [("preferences", note) for note in contradictions(splits.get("preferences", ()))]
+    notes += [("preferences", note) for note in opposed(splits.get("preferences", ()))]
     for name in ("dev", "test"):
         if not splits[name]:
             notes.append((name, f"no row is held out: add rows unlike the others, or name them in data.{name}"))

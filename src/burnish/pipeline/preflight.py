@@ -129,7 +129,7 @@ def tokens(examples: Examples, renderer: Renderer | None) -> Section:
             stop = _stop([row.number for row in answered if not row.stop], renderer)
             lines.append(f"{name}: template round trip: {same} of {len(answered)} rows give the ids trained; {stop}")
             facts[name]["round_trip"] = same
-        cut = {limit: sum(r.prompt + r.trained > limit for r in audit.rows) for limit in _limits(audit.limit)}
+        cut = {limit: sum(r.longest > limit for r in audit.rows) for limit in _limits(audit.limit)}
         lines.append(
             f"{name}: data.max_length = {audit.limit} cuts nothing (a longer row is refused); "
             + ", ".join(f"{limit} would refuse {count}" for limit, count in cut.items())
@@ -240,7 +240,7 @@ def _example(project: Project, examples: Examples, renderer: Renderer | None) ->
 
     rows = [row for row in examples.splits["train"] if row.answer is not None]
     row = sorted(rows, key=lambda r: len(r.answer or ""))[len(rows) // 2]
-    tree = task_for(project.recipe, renderer).supervised(row)
+    tree = task_for(project.recipe, renderer).trained(row)
     pieces = [(renderer.marked(tree.prompt), False)]
     for answer in tree.answers:
         runs: list[tuple[list[int], bool]] = []
