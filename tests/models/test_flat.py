@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from burnish.errors import ModelError
-from burnish.models.attention import NAME, flat_attention, refuse, window
+from burnish.models import layer
+from burnish.models.attention import flat_attention, refuse, window
 from burnish.models.language import LanguageModel
 from burnish.models.selfcheck import fixed_stream, self_check
 from burnish.objectives import Answer, Span, Tree, pack
@@ -181,17 +182,12 @@ def test_the_self_check_is_kept_and_reused(tiny, tmp_path):
     assert "differ from the plain forward" in tiny.message
 
 
-def test_the_self_check_sees_a_wrong_flat_path(tiny, tmp_path):
-    from transformers import AttentionInterface
+def test_the_self_check_sees_a_wrong_flat_path(tiny, tmp_path, monkeypatch):
+    def blind_to_the_parent(module, q, k, v, mask, scaling, spans):
+        return flat_attention(module, q, k, v, mask, scaling, spans=[type(s)(s.start, s.stop) for s in spans])
 
-    def blind_to_the_parent(module, q, k, v, mask, spans=None, **rest):
-        return flat_attention(module, q, k, v, mask, spans=[type(s)(s.start, s.stop) for s in spans], **rest)
-
-    AttentionInterface.register(NAME, blind_to_the_parent)
-    try:
-        assert not self_check(tiny, tmp_path)["passed"]
-    finally:
-        AttentionInterface.register(NAME, flat_attention)
+    monkeypatch.setattr(layer, "flat_attention", blind_to_the_parent)
+    assert not self_check(tiny, tmp_path)["passed"]
     assert tiny.path == "slow"
 
 

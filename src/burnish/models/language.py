@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from burnish.errors import ModelError
 from burnish.models import adapters, attention
 from burnish.models.adapters import Lora
 from burnish.models.base import Base
+from burnish.models.layer import decoder_layer
 from burnish.models.projection import target_logp
 from burnish.objectives import Outputs, Stream
 
@@ -144,8 +146,8 @@ class LanguageModel:
         if not self._fits(stream):
             return self.hidden_slow(stream)
         if boundary is None or boundary.shape[1] == 0:
-            return self._run(self.trunk, stream, input_ids=stream.ids_T[None])
-        return self._run(self._part(self.first_trained, None), stream, inputs_embeds=boundary[None])
+            return self._run(stream)
+        return self._run(stream, boundary, first=self.first_trained)
 
     def hidden_slow(self, stream: Stream) -> Tensor:
         """The slow twin of ``hidden``."""
@@ -162,7 +164,7 @@ class LanguageModel:
         """
         if self.first_trained == 0 or not self._fits(stream):
             return torch.empty(len(stream.ids_T), 0)
-        return self._run(self._part(0, self.first_trained), stream, input_ids=stream.ids_T[None])
+        return self._run(stream, last=self.first_trained)
 
     @property
     def first_trained(self) -> int:
@@ -188,12 +190,6 @@ class LanguageModel:
     def checkpoint(self) -> None:
         """Keep only each layer's input and compute the rest again in the backward."""
         self.checkpointing = True
-        # The first is its name in transformers 5, the second in 4.
-        enable = getattr(self.module, "activation_checkpointing_enable", self.module.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
-        for layer in self.trunk.layers:
-            # A layer is checkpointed in training mode; its parts stay in evaluation mode: no dropout.
-            layer.training = True
 
     @cached_property
     def _twin(self) -> Any:
@@ -211,19 +207,18 @@ class LanguageModel:
             return False
         return self.path == "flat"
 
-    def _run(self, trunk: Any, stream: Stream, **inputs: Tensor) -> Tensor:
-        output = trunk(**inputs, position_ids=stream.positions_T[None], use_cache=False, spans=stream.spans)
-        hidden_TD: Tensor = output.last_hidden_state[0]
-        return hidden_TD
-
-    def _part(self, first: int, last: int | None) -> Any:
-        """The trunk's layers ``first`` to ``last``; the final norm belongs to the last one only."""
-        part = copy.copy(self.trunk)
-        part._modules = dict(self.trunk._modules)
-        part.layers = self.trunk.layers[first:last]
-        if last is not None:
-            part.norm = nn.Identity()
-        return part
+    def _run(self, stream: Stream, hidden_TD: Tensor | None = None, first: int = 0, last: int | None = None) -> Tensor:
+        """The trunk's layers ``first`` to ``last`` on ``hidden`` (None: the embeddings); the norm follows the last."""
+        trunk = self.trunk
+        hidden_TD = trunk.embed_tokens(stream.ids_T) if hidden_TD is None else hidden_TD
+        cos_1TE, sin_1TE = trunk.rotary_emb(hidden_TD[None], position_ids=stream.positions_T[None])
+        for layer in trunk.layers[first:last]:
+            run = partial(decoder_layer, layer, cos_TE=cos_1TE[0], sin_TE=sin_1TE[0], spans=stream.spans)
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden_TD = checkpoint(run, hidden_TD, use_reentrant=False)
+            else:
+                hidden_TD = run(hidden_TD)
+        return trunk.norm(hidden_TD) if last is None else hidden_TD
 
     def _shell(self, share_adapter: bool) -> LanguageModel:
         """A copy of the structure that shares the frozen tensors, and the adapter's where asked for."""
