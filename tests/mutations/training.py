@@ -7,6 +7,7 @@ from mutations.case import Mutation
 LOOP, ROLLOUTS, GRPO = (f"src/burnish/training/{name}" for name in ("loop.py", "rollouts.py", "credit/grpo.py"))
 CHECKPOINT, TESTS = "src/burnish/training/checkpoint.py", "tests/training/"
 SCHEDULE, OPTIMIZER = "src/burnish/training/schedule.py", "src/burnish/training/optimizer.py"
+PROBE, SETTINGS = "src/burnish/training/probe.py", "src/burnish/training/settings.py"
 
 MUTATIONS = [
     Mutation(
@@ -148,5 +149,33 @@ MUTATIONS = [
         "parameter.requires_grad_(names is None or name in names)",
         "parameter.requires_grad_(True)",
         TESTS + "test_loop.py::test_what_is_not_yet_unfrozen_stays_with_its_state",
+    ),
+    Mutation(
+        "a resumed run looks for its learning rate again",
+        PROBE,
+        "    if path.exists():",
+        "    if False:",
+        TESTS + "test_probe.py::test_a_resumed_run_keeps_what_was_found",
+    ),
+    Mutation(
+        "the probe of the learning rate trains the run's parameters",
+        PROBE,
+        "                    parameter.copy_(before[name])",
+        "                    pass",
+        TESTS + "test_probe.py::test_it_finds_a_rate_and_leaves_the_parameters_alone",
+    ),
+    Mutation(
+        "a rate at which training is not finite is taken for one that was not tried",
+        PROBE,
+        "            after.append((rate, None))",
+        "            after.append((rate, start - 9.0))",
+        TESTS + "test_probe.py::test_it_finds_a_rate_and_leaves_the_parameters_alone",
+    ),
+    Mutation(
+        "a short run pays for a probe",
+        SETTINGS,
+        "    if each < PROBE_LEAST:",
+        "    if each < 0:",
+        TESTS + "test_probe.py::test_short_runs_and_given_rates_have_none_and_say_why",
     ),
 ]

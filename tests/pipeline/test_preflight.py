@@ -118,6 +118,7 @@ def test_every_auto_says_what_it_became(tmp_path: Path, tiny_model_folder: Path)
     check = preflight(project(tmp_path, tiny_model_folder, rows(40), "[sft]\nlearning_rate = 3e-4\n[reward]\n[rl]\n"))
     said = lines(check, "settings")
     assert "sft.learning_rate = 0.0003 (recipe)" in said and "sft.batch_size = 4 (auto: 40 rows)" in said
+    assert "sft.learning_rate: no probe: the recipe gives the rate" in said
     assert "reward.epochs = 2 (auto: " in said and "rl.kl = 0.02 (auto: " in said
     assert check.to_json()["settings"]["sft"]["learning_rate"] == {"value": 3e-4, "why": "recipe"}
 

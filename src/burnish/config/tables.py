@@ -78,9 +78,10 @@ class Sft(Paced):
         'message\'s "weight" (0 to 1) says how much an answer counts.',
     )
     learning_rate: PositiveFloat | Auto = Field(
-        default="auto", description="Peak learning rate; auto is 1e-3 for LoRA."
+        default="auto",
+        description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds on dev rows.",
     )
-    batch_size: Positive | Auto = Field(default="auto", description="Rows per update; auto is 8.")
+    batch_size: Positive | Auto = Field(default="auto", description="Rows per update; auto is 8, or 4 under 64 rows.")
     epochs: Positive | Auto = Field(
         default="auto", description="Passes over the training rows; auto aims at 32 updates or more."
     )

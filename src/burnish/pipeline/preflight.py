@@ -11,7 +11,7 @@ from burnish.evaluation import RULES, check_rules, cluster, never_passes
 from burnish.pipeline.advice import Situation, advise
 from burnish.pipeline.project import Project
 from burnish.records import Json, Row, Split
-from burnish.training.settings import Choice, reward_settings, rl_settings, sft_settings, shown
+from burnish.training.settings import Choice, probe_for, reward_settings, rl_settings, sft_settings, shown
 
 MOST = 10  # row numbers that a line lists
 TRAINED = ("\x1b[1;32m", "\x1b[0m")
@@ -91,7 +91,7 @@ def preflight(project: Project, raters: int | None = None) -> Check:
         _data(examples),
         tokens(examples, renderer),
         _likeness(examples),
-        _settings(project, len(examples.splits["train"])),
+        _settings(project, examples),
         _gates(project, examples),
         _advice(project, examples, held_out, raters),
     ]
@@ -174,12 +174,18 @@ def _likeness(examples: Examples) -> Section:
     return Section("likeness", tuple(lines), facts)
 
 
-def _settings(project: Project, rows: int) -> Section:
+def _settings(project: Project, examples: Examples) -> Section:
     """What every "auto" becomes, and why."""
-    lines, facts = [], {}
+    rows = len(examples.splits["train"])
+    lines, facts = [], dict[str, Json]()
     for stage, choices in stage_settings(project, rows):
         facts[stage] = shown(choices)
         lines += [f"{stage}.{name} = {choice.value} ({choice.why})" for name, choice in choices.items()]
+        if stage == "sft":
+            batch, judges = choices["batch_size"].value, sum(r.answer is not None for r in examples.splits["dev"])
+            updates = -(-rows // batch) * choices["epochs"].value
+            facts[stage]["probe"] = probe_for(choices["learning_rate"], updates, batch, judges)[1]
+            lines.append(f"sft.learning_rate: {facts[stage]['probe']}")
     return Section("settings", tuple(lines), facts)
 
 

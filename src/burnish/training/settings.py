@@ -10,6 +10,10 @@ from burnish.training.schedule import require_fit
 
 T = TypeVar("T")
 SMALLEST_UPDATES = 32
+PROBE_VERSION = 1  # raised when the probe of the learning rate finds another one
+PROBE_SHARE = 0.05  # of the run's updates
+PROBE_LEAST, PROBE_MOST = 6, 24  # updates at each rate: fewer say nothing, more say no more
+PROBE_FACTORS = (0.1, 0.3, 1.0, 3.0)  # of the default rate
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,20 @@ class Choice:
 
     value: Any
     why: str
+
+    @property
+    def auto(self) -> bool:
+        """Whether the recipe left it open."""
+        return self.why.startswith("auto")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How a run finds its learning rate: so many updates at each of these rates, judged on ``rows`` unseen rows."""
+
+    rates: tuple[float, ...]
+    updates: int
+    rows: int
 
 
 def chosen(value: T | str, auto: T, why: str) -> Choice:
@@ -78,6 +96,38 @@ def rl_settings(recipe: Recipe) -> dict[str, Choice]:
         "kl": chosen(recipe.rl.kl, 0.02, "a leash that lets style move"),
         **paced(recipe.rl, "rl", recipe.rl.updates, steady=True),
     }
+
+
+def probe_for(rate: Choice, updates: int, batch: int, unseen: int) -> tuple[Probe | None, str]:
+    """The probe of a run of so many updates, and in a few words why it is so, or why there is none.
+
+    It costs a twentieth of the run at most, the judging included: a forward is a third of an update. ``unseen`` are the
+    rows that could judge. The demonstration and every run of a few hundred updates are too short for one.
+    """
+    if not rate.auto:
+        return None, "no probe: the recipe gives the rate"
+    rows = min(unseen, 32)
+    judging = rows / (3 * batch)
+    each = int(PROBE_SHARE * updates / len(PROBE_FACTORS) - judging * (1 + 1 / len(PROBE_FACTORS)))
+    if rows == 0:
+        return None, "no probe: no row is left to judge the rates on"
+    if each < PROBE_LEAST:
+        least = -(-(PROBE_LEAST + judging * (1 + 1 / len(PROBE_FACTORS))) * len(PROBE_FACTORS) // PROBE_SHARE)
+        return None, f"no probe: it pays from {int(least)} updates on, this run has {updates}"
+    found = Probe(tuple(rate.value * f for f in PROBE_FACTORS), min(each, PROBE_MOST), rows)
+    tried = ", ".join(f"{r:.2g}" for r in found.rates)
+    return found, f"a probe of {found.updates} updates at each of {tried} decides, at most 5 % of the run"
+
+
+def keyed(choices: dict[str, Choice]) -> dict[str, Any]:
+    """The choices as they enter a work's key: an open learning rate is what a probe of this version will find."""
+    values = {name: choice.value for name, choice in choices.items()}
+    rate = choices.get("learning_rate")
+    return (
+        values
+        if rate is None or not rate.auto
+        else values | {"learning_rate": f"auto from {rate.value}, probe {PROBE_VERSION}"}
+    )
 
 
 def shown(choices: dict[str, Choice]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from burnish.config import Recipe
 from burnish.errors import TrainingError
 from burnish.models.adapters import Lora
 from burnish.models.artifacts import load_version, save_version
+from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Tree
 from burnish.objectives.terms import likelihood_term
 from burnish.progress import Progress
@@ -20,7 +21,8 @@ from burnish.records import Json, Record
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.training.loop import Loop, Settings
-from burnish.training.settings import sft_settings, shown
+from burnish.training.probe import settled
+from burnish.training.settings import Choice, Probe, keyed, probe_for, sft_settings, shown
 
 VERSION = 1
 CHECKPOINT_EVERY = 8
@@ -85,7 +87,7 @@ def train_supervised(
         stage="sft",
         version=VERSION,
         settings={
-            "sft": {name: choice.value for name, choice in choices.items()} | trained_on(recipe),
+            "sft": keyed(choices) | trained_on(recipe),
             "adapt": recipe.adapt.model_dump(mode="json"),
         },
         parents=(start, dataset),
@@ -95,29 +97,13 @@ def train_supervised(
 
     def make() -> Mapping[str, Json]:
         progress.say("sft: " + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items()))
-        rank = choices["rank"].value
         loaded = load_version(store, start, cache, trainable=True, progress=progress)
-        model = loaded.model
-        if not model.parameters():  # the base: a new adapter; any other version's own is continued
-            model = model.sibling(lora=Lora(rank, layers=recipe.adapt.layers), trainable=True, seed=work.seed)
-        task = task_for(recipe, loaded.renderer)
+        model = adapted_model(recipe, loaded.model, choices, work.seed)
+        task, folder = task_for(recipe, loaded.renderer), store.work_folder(work)
         trees = [task.trained(row) for row in rows]
-        batch = choices["batch_size"].value
-        windows = Epochs(trees, batch, work.seed)
-        updates = windows.per_epoch * choices["epochs"].value
-        rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
-        settings = Settings(updates, rate, schedule, warmup)
-        loop = Loop(
-            model.parameters(),
-            model.logp,
-            windows,
-            [likelihood_term()],
-            settings,
-            store.work_folder(work),
-            progress,
-            what="sft update",
-        )
-        done, _ = loop.run()
+        unseen = [task.trained(row) for row in store.datasets.rows(dataset.id, "dev") if row.answer is not None]
+        choices["learning_rate"] = _rate(choices, model, trees, unseen, work.seed, folder, progress)
+        done, _ = supervised_loop(model, trees, choices, work.seed, folder, progress).run()
         figures = {
             "updates": done,
             "rows": len(rows),
@@ -126,3 +112,51 @@ def train_supervised(
         return save_version(store, model, loaded.renderer, stage="sft", settings=shown(choices), figures=figures)
 
     return store.once(work, make, progress=progress)
+
+
+def adapted_model(recipe: Recipe, model: LanguageModel, choices: Mapping[str, Choice], seed: int) -> LanguageModel:
+    """The model with what is trained: the base gets a new adapter, any other version's own is continued."""
+    if model.parameters():
+        return model
+    lora = Lora(choices["rank"].value, layers=recipe.adapt.layers)
+    return model.sibling(lora=lora, trainable=True, seed=seed)
+
+
+def supervised_loop(
+    model: LanguageModel,
+    trees: Sequence[Tree],
+    choices: Mapping[str, Choice],
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> Loop:
+    """The stage's loop over these trees, as the choices say."""
+    windows = Epochs(trees, choices["batch_size"].value, seed)
+    updates = windows.per_epoch * choices["epochs"].value
+    rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
+    settings = Settings(updates, rate, schedule, warmup)
+    terms = [likelihood_term()]
+    return Loop(model.parameters(), model.logp, windows, terms, settings, folder, progress, what="sft update")
+
+
+def _rate(
+    choices: Mapping[str, Choice],
+    model: LanguageModel,
+    trees: Sequence[Tree],
+    dev: Sequence[Tree],
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> Choice:
+    """The learning rate: the recipe's, the default's, or what a probe finds on dev rows."""
+    batch, epochs = choices["batch_size"].value, choices["epochs"].value
+    probe, why = probe_for(choices["learning_rate"], -(-len(trees) // batch) * epochs, batch, len(dev))
+    if choices["learning_rate"].auto:
+        progress.say(f"sft: {why}")
+
+    def loop_at(rate: float, probe: Probe) -> Loop:
+        loop = supervised_loop(model, trees, choices, seed, folder / "probe", progress)
+        loop.settings = Settings(probe.updates, rate, "constant", probe.updates // 4)
+        return loop
+
+    return settled(choices["learning_rate"], probe, loop_at, dev[: probe.rows] if probe else (), folder, progress)
