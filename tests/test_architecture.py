@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "burnish"
 ORDER = """
-    errors records config progress store statistics feedback objectives data models sampling tasks rewards evaluation
-    training registry monitoring serving recipes pipeline web cli
+    errors records config parts progress store statistics feedback objectives data models sampling tasks rewards
+    evaluation training registry monitoring serving recipes pipeline web cli
 """.split()
 LONG_FILES: set[str] = set()
 LONG_FUNCTIONS: set[str] = {"store/migrations/versions/0001_first.py:upgrade"}

@@ -31,6 +31,10 @@ class ConfigError(BurnishError):
     """The recipe or a host setting is wrong."""
 
 
+class PartError(BurnishError):
+    """An own part cannot be loaded, breaks its contract, or raised."""
+
+
 class DataError(BurnishError):
     """A data file or a row of it is wrong."""
 

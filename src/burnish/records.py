@@ -61,6 +61,21 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as an own reward or metric sees it.
+
+    ``prompt`` is the conversation up to the answer, ``finished`` whether the answer ended by itself (not at
+    ``max_new_tokens``), ``tokens`` its length with the stop token, ``written`` the row's own answer where it has one.
+    """
+
+    prompt: tuple[Message, ...]
+    answer: str
+    finished: bool
+    tokens: int
+    written: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A node of the lineage: what a stage made, from which parents.
 

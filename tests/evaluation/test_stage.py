@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.config import Recipe
+from burnish.config import Gate, Recipe
 from burnish.data.render import Renderer
-from burnish.errors import EvaluationError
+from burnish.errors import ConfigError, EvaluationError, PartError
 from burnish.evaluation import answers, evaluate, stage
 from burnish.evaluation.gates import decide
 from burnish.models.adapters import Lora
@@ -19,11 +19,13 @@ from burnish.models.artifacts import base_version, load_version, save_version
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives import pack
+from burnish.parts import Part
 from burnish.records import Message, Record, Row
 from burnish.store import Store, Work, open_store
 from burnish.tasks.chat import ChatTask
 
 PROJECT = "tiny"
+NAMES = ("mine:longer",)
 
 
 def row(number: int, subject: str | None = None, answer: str | None = "On its way.", said: str = "") -> Row:
@@ -272,6 +274,33 @@ def test_names_and_rows_must_be_there(world: World):
     empty = Work("dataset", "prepare", 1, {"empty": True}, (), 0, PROJECT)
     with pytest.raises(EvaluationError, match="no rows"):
         world.evaluate(world.store.once(empty, lambda: {"counts": {}}))
+
+
+def test_an_own_metric_is_reported_with_an_interval_and_decides_a_rule(fresh: World):
+    seen = []
+
+    def longer(reply):
+        seen.append(reply)
+        return len(reply.answer) / (1 + len(reply.written))
+
+    metric = Part("mine:longer", longer, "mine.py 1", ())
+    recipe = fresh.recipe.model_copy(update={"evaluate": fresh.recipe.evaluate.model_copy(update={"metrics": NAMES})})
+    body = (evaluation := fresh.evaluate(metrics=[metric], recipe=recipe)).body
+    said = fresh.store.exchanges.many(body["exchanges"]["rl"])
+    wanted = [len(said[id].answer) / (1 + len("On its way.")) for id in body["exchanges"]["rl"]]
+    assert body["items"]["rl"]["mine:longer"] == pytest.approx(wanted)
+    assert body["figures"]["rl"]["mine:longer"]["low"] is not None
+    assert "mine:longer" in body["differences"]["start"]
+    assert {len(reply.prompt) for reply in seen} == {1} and {reply.tokens for reply in seen} > {6}
+    rule = Gate.model_validate({"metric": "mine:longer", "against": "start", "better_by": 0.0})
+    verdict = decide(recipe, fresh.store, candidate=fresh.rl, evaluation=evaluation, rules=[rule], stage="sft")
+    assert "mine:longer against" in (why := verdict.body["rules"][0]["why"]) and "higher is better" in why
+    with pytest.raises(ConfigError, match='unknown metric "mine:longer"'):
+        decide(fresh.recipe, fresh.store, candidate=fresh.rl, evaluation=evaluation, rules=[rule], stage="sft")
+    changed = replace(metric, source="mine.py 2")
+    assert fresh.evaluate(metrics=[changed], recipe=recipe).id != evaluation.id
+    with pytest.raises(PartError, match="returned None on row 1,"):
+        fresh.evaluate(metrics=[replace(metric, source="mine.py 3", function=lambda reply: None)], recipe=recipe)
 
 
 def test_a_score_gives_the_same_names_each_time(world: World):

@@ -15,10 +15,11 @@ from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import pack
+from burnish.records import Message, Row
 from burnish.sampling import Engine, Params, Sample
 from burnish.training.credit import grpo
 from burnish.training.loop import Stop
-from burnish.training.rollouts import Budgets, Rollouts
+from burnish.training.rollouts import Asked, Budgets, Rollouts
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,12 @@ def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return policy
 
 
-def by_length(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]) -> list[list[float]]:
-    return [[float(len(set(ids))) for ids in group] for group in answers]
+def by_length(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
+    return [[float(len(set(sample.ids))) for sample in group] for group in samples]
+
+
+def asked(*prompts: list[int]) -> list[Asked]:
+    return [Asked(ids, Row((Message("user", str(ids)),), None, n)) for n, ids in enumerate(prompts, 1)]
 
 
 def rollouts_of(model: LanguageModel, **changed: Any) -> Rollouts:
@@ -43,8 +48,8 @@ def rollouts_of(model: LanguageModel, **changed: Any) -> Rollouts:
         "score": by_length,
         "credit": grpo.advantages,
         "keep": lambda step, chosen, groups: [],
-        "dev": [[4, 4], [9, 3, 2], [12]],
-        "prompts": [[5, 6, 7], [8, 9], [10, 11, 12, 13], [3]],
+        "dev": asked([4, 4], [9, 3, 2], [12]),
+        "prompts": asked([5, 6, 7], [8, 9], [10, 11, 12, 13], [3]),
         "prompts_per_rollout": 2,
         "group": 3,
         "params": Params(1.0, 1.0, 6, 0, (294,)),
@@ -70,7 +75,7 @@ def test_figures_by_hand(model: LanguageModel) -> None:
         [Sample((7,), (-0.5,), "length"), Sample((7, 8, 9), (-1.0, -1.0, -1.0), "stop")],
     ]
     rollouts = rollouts_of(model)
-    _, trees, figures = rollouts.measure(Fixed(groups), [[5], [6]], 2, 0)
+    _, trees, figures = rollouts.measure(Fixed(groups), asked([5], [6]), 2, 0)
     assert figures["reward"] == pytest.approx((2 + 2 + 1 + 3) / 4)
     assert figures["length"] == 2.0
     assert figures["cut_share"] == 0.25

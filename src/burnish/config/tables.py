@@ -5,15 +5,26 @@ Everything about the host (store, ports, devices) lives in flags and environment
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Auto = Literal["auto"]
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
+PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def _named(name: str) -> str:
+    if not PART.fullmatch(name):
+        raise ValueError("an own part is named package.module:function")
+    return name
+
+
+PartName = Annotated[str, AfterValidator(_named)]
 
 
 class Table(BaseModel):
@@ -93,6 +104,9 @@ class Evaluate(Table):
     items: Positive = Field(default=96, description="At most so many held-out prompts are answered.")
     max_new_tokens: Positive = Field(default=48, description="Longest answer in tokens, in evaluation, votes and rl.")
     prompt_only: bool = Field(default=True, description="Also measure the base with three training rows as examples.")
+    metrics: tuple[PartName, ...] = Field(
+        default=(), description="Own metrics, package.module:function: a number for each answer, higher is better."
+    )
 
 
 class Feedback(Table):
@@ -122,9 +136,16 @@ class Reward(Paced):
 
 
 class Rl(Paced):
-    """Reinforcement learning against the learned reward."""
+    """Reinforcement learning against the learned reward, an own one, or their sum."""
 
-    algorithm: Literal["grpo"] = Field(default="grpo", description="Group-relative policy optimisation.")
+    algorithm: Literal["grpo"] | PartName = Field(
+        default="grpo", description='"grpo", or an own credit function package.module:function: rewards to advantages.'
+    )
+    reward: PartName | None = Field(
+        default=None,
+        description="An own reward, package.module:function: the reward without [reward], added to the learned one "
+        "with it.",
+    )
     scale: Literal["group", "batch"] = Field(
         default="group", description="Divides advantages by their deviation within a group, or over the rollout."
     )
@@ -147,6 +168,12 @@ class Rl(Paced):
     demonstrations: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Weight of the SFT rows' likelihood inside rl."
     )
+
+    @model_validator(mode="after")
+    def credit_reads_its_keys(self) -> Rl:
+        if ":" in self.algorithm and "scale" in self.model_fields_set:
+            raise ValueError(f"rl.scale belongs to grpo: {self.algorithm} gets the rewards alone; take scale out")
+        return self
 
 
 class Gate(Table):
@@ -213,8 +240,8 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def stages_fit(self) -> Recipe:
-        if self.rl is not None and self.reward is None:
-            raise ValueError("[rl] needs a [reward] table")
+        if self.rl is not None and self.reward is None and self.rl.reward is None:
+            raise ValueError("[rl] needs a [reward] table, or an own reward as rl.reward")
         if self.reward is not None and self.rl is None:
             raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
         if self.feedback.simulate and "simulated" not in self.feedback.sources:

@@ -47,8 +47,8 @@ RULES: Mapping[str, tuple[Gate, ...]] = {
 }
 
 
-def check_rules(rules: Sequence[Gate]) -> None:
-    """Refuse rules that no evaluation can answer, before anything is spent.
+def check_rules(rules: Sequence[Gate], own: Sequence[str] = ()) -> None:
+    """Refuse rules that no evaluation can answer, before anything is spent; ``own`` are the recipe's own metrics.
 
     Raises:
         ConfigError: An unknown metric or reference, or a bound that does not go with the metric.
@@ -56,9 +56,12 @@ def check_rules(rules: Sequence[Gate]) -> None:
     for number, rule in enumerate(rules, 1):
         where = f"gate {number}"
         metric = metric_of(rule.metric)
-        if metric is None:
-            near = difflib.get_close_matches(rule.metric, METRICS, n=1)
-            known = f"known: {', '.join(METRICS)}, and {SCORE}NAME for what the task's score says"
+        if metric is None or (":" in rule.metric and rule.metric not in own):
+            near = difflib.get_close_matches(rule.metric, [*METRICS, *own], n=1)
+            known = (
+                f"known: {', '.join(METRICS)}, {SCORE}NAME for what the task's score says, and the own metrics of "
+                f"evaluate.metrics ({', '.join(own) or 'none'})"
+            )
             mend = f'did you mean "{near[0]}"? {known}' if near else known
             raise ConfigError(f'unknown metric "{rule.metric}"', where=where, mend=mend)
         if rule.against is not None and rule.against not in REFERENCES:
@@ -103,7 +106,7 @@ def decide(
         EvaluationError: The evaluation measured another candidate, or the judgement belongs to another evaluation.
     """
     asked = tuple(rules) if rules else RULES[stage]
-    check_rules(asked)
+    check_rules(asked, recipe.evaluate.metrics)
     body = evaluation.body
     if body["contenders"][body["candidate"]] != candidate.id:
         raise EvaluationError(f"{evaluation.id} measured another candidate than {candidate.name or candidate.id}")

@@ -53,7 +53,10 @@ METRICS: Mapping[str, Metric] = {
 
 
 def metric_of(name: str) -> Metric | None:
-    """The metric of a name, None where there is none; the parts of the task's score are better when higher."""
+    """The metric of a name, None where there is none; the parts of the task's score, and own metrics
+    (``package.module:function``), are better when higher."""
+    if ":" in name:
+        return Metric(f"mean of {name} over answers", "higher")
     if name.startswith(SCORE) and len(name) > len(SCORE):
         return Metric(f"mean of {name.removeprefix(SCORE)} over answers", "higher")
     return METRICS.get(name)

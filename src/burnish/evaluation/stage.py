@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from burnish.config import Recipe
 from burnish.errors import EvaluationError
 from burnish.evaluation.metrics import SCORE, difference_of, figure_of, metric_of, ratio_numbers, text_numbers
+from burnish.parts import Part, examples_of, score_contract, sources
+from burnish.parts.contract import number_of
 from burnish.progress import Progress, Silent
-from burnish.records import Exchange, Json, Record, Row
+from burnish.records import Exchange, Json, Record, Reply, Row
 from burnish.store import Store, Work, derive_seed, digest_of
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def evaluate(
     candidate: str,
     start: str = "start",
     score: Score | None = None,
+    metrics: Sequence[Part] = (),
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Record:
@@ -72,8 +75,10 @@ def evaluate(
         candidate: The name of the one that the others are compared with.
         start: The name of the one that the candidate came from.
         score: (question, answer, finished) to named numbers, higher is better; kept as "score.NAME".
+        metrics: The recipe's own metrics, kept under the name that the recipe gives them.
 
     Raises:
+        PartError: An own metric breaks its contract, or raises.
         EvaluationError: The split has no rows, a name is missing, or the candidate answers exactly like its start.
     """
     for name in (candidate, start):
@@ -87,6 +92,7 @@ def evaluate(
         "candidate": candidate,
         "start": start,
         "score": _name(score),
+        **sources(metrics),
     }
     parents = {record.id: record for record in (dataset, *contenders.values())}
     seed = derive_seed(recipe.seed, "evaluation")
@@ -94,7 +100,12 @@ def evaluate(
 
     def make() -> Mapping[str, Json]:
         held_out = _held_out(recipe, store, dataset, split, PROMPT_ONLY in contenders)
-        measured = _measure(recipe, store, work, dataset, held_out, score, cache, progress or Silent())
+        for metric in metrics:
+            score_contract(metric, examples_of(held_out.rows))
+        measured = _measure(recipe, store, work, dataset, held_out, cache, progress or Silent())
+        for side in measured.values():
+            side.numbers |= _scored(score, held_out.rows, side.exchanges) if score is not None else {}
+            side.numbers |= {metric.name: _own(metric, held_out.rows, side.exchanges) for metric in metrics}
         return settings | _body(work, contenders, held_out, measured)
 
     return store.once(work, make, progress=progress)
@@ -138,7 +149,6 @@ def _measure(
     work: Work,
     dataset: Record,
     held_out: HeldOut,
-    score: Score | None,
     cache: Path | None,
     progress: Progress,
 ) -> dict[Side, Measured]:
@@ -159,9 +169,6 @@ def _measure(
         if id == start:
             _add_kl(loaded, found, start)
         gc.collect()
-    if score is not None:
-        for measured in found.values():
-            measured.numbers |= _scored(score, held_out.rows, measured.exchanges)
     return found
 
 
@@ -235,6 +242,15 @@ def _scored(score: Score, rows: Sequence[Row], exchanges: Sequence[Exchange]) ->
     if short:
         raise EvaluationError(f"{short[0]} is missing for some answers", mend="a score gives the same names each time")
     return numbers
+
+
+def _own(metric: Part, rows: Sequence[Row], exchanges: Sequence[Exchange]) -> list[float]:
+    """What an own metric says about each answer."""
+    replies = [
+        Reply(row.prompt, said.answer, said.finish_reason == "stop", len(said.answer_ids), row.answer)
+        for row, said in zip(rows, exchanges, strict=True)
+    ]
+    return [number_of(metric, reply, row.number) for row, reply in zip(rows, replies, strict=True)]
 
 
 def _body(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from burnish.data import Examples, Renderer, contradictions, gather, read_files
 from burnish.evaluation import RULES, check_rules, cluster, never_passes
 from burnish.pipeline.advice import Situation, advise
+from burnish.pipeline.contracts import contract_lines
 from burnish.pipeline.project import Project
 from burnish.records import Json, Row, Split
 from burnish.training.settings import Choice, probe_for, reward_settings, rl_settings, sft_settings, shown
@@ -81,16 +82,19 @@ def preflight(project: Project, raters: int | None = None) -> Check:
     Raises:
         ConfigError: A gate names a metric that does not exist.
         DataError: A data file is wrong, or leaves nothing to train on.
+        PartError: An own part cannot be loaded, or breaks its contract.
     """
     recipe = project.recipe
-    check_rules(recipe.gate)
+    check_rules(recipe.gate, recipe.evaluate.metrics)
     renderer = project.renderer if importlib.util.find_spec("torch") else None
     examples = gather(recipe, read_files(recipe, project.folder), renderer)
     held_out = _independent(project, examples.splits["test"])
+    own = contract_lines(project, examples.splits["train"])
     sections = [
         _data(examples),
         tokens(examples, renderer),
         _likeness(examples),
+        *([Section("own parts", tuple(own), own)] if own else []),
         _settings(project, examples),
         _gates(project, examples),
         _advice(project, examples, held_out, raters),

@@ -19,6 +19,7 @@ from burnish.store import Store, Work, open_store
 if TYPE_CHECKING:
     from burnish.data import Renderer
     from burnish.models.base import Base
+    from burnish.parts import Parts
     from burnish.pipeline.turn import Outcome
     from burnish.recipes.support.raters import Rater
 
@@ -59,6 +60,17 @@ class Project:
         return other
 
     @cached_property
+    def parts(self) -> Parts:
+        """The own parts that the recipe names, loaded at first use.
+
+        Raises:
+            PartError: A name leads nowhere, or somewhere it must not; or the module's own code raises.
+        """
+        from burnish.parts import parts_of
+
+        return parts_of(self.recipe, self.folder)
+
+    @cached_property
     def store(self) -> Store:
         """The store, opened at first use."""
         return open_store(self._store_path)
@@ -77,6 +89,7 @@ class Project:
         from burnish.pipeline.turn import run_turn
 
         with self.store.run_lock("burnish run"):
+            _ = self.parts  # a wrong name is said before anything is spent
             return run_turn(self, self.turn_number())
 
     def train(self, stage: str | None = None) -> Outcome:

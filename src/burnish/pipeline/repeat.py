@@ -51,7 +51,7 @@ def repeated(project: Project, seeds: Sequence[int]) -> list[str]:
         found = _one(evaluation, outcome.records.get("judgement")) if tested else outcome.why or "not tested"
         lines.append(f"seed {seed}: {outcome.state}; {found}")
     lines.append("")
-    figures = {metric: pooled(evaluations, metric) for metric in POOLED}
+    figures = {metric: pooled(evaluations, metric) for metric in (*POOLED, *project.recipe.evaluate.metrics)}
     lines += [f"pooled {metric}: {_shown(figure)}" for metric, figure in figures.items() if figure is not None]
     better, less = figures["score.utility"], figures["loss"]
     if better is not None:

@@ -75,7 +75,7 @@ def status_lines(project: Project) -> list[str]:
         + (f", the last one {_verdict(status['turns'][-1])}" if status["turns"] else ""),
         f"votes: {cast}",
     ]
-    if status["turns"] and project.recipe.rl is not None:
+    if status["turns"] and project.recipe.reward is not None:
         missing = status["next_turn_in"]
         lines.append(
             f"the next turn starts after {missing} more votes"
@@ -119,7 +119,7 @@ def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str
                 f"held-out accuracy {_share(body['accuracy'])}, calibration error {_number(body['calibration_error'])}",
             )
         )
-    if "candidate" in made and "reward" in made:
+    if "candidate" in made and "before" in made["candidate"].body["figures"]:
         rows.append(("rl", _improved(made["candidate"])))
     return rows
 

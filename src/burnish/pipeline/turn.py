@@ -106,6 +106,7 @@ def _first_gate(project: Project, made: dict[str, Record]) -> None:
         candidate="sft",
         start="base",
         score=project.score,
+        metrics=project.parts.metrics,
         cache=cache,
         progress=progress,
     )
@@ -128,25 +129,38 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> st
     else:  # nothing to judge: the test prompts stay unread
         stopped = made["candidate"].body["figures"]["stopped"]
         best, why = start, f"rl kept no update: {stopped or 'none raised the reward on dev prompts'}"
-    made["next"] = collect_pairs(
-        project.recipe,
-        best,
-        made["dataset"],
-        number + 1,
-        PAGE_PAIRS,
-        project.store,
-        project.cache,
-        project.progress,
-        stage="page",
-        reward=made["reward"],
-    )
+    if "reward" in made:  # else votes would teach nothing
+        made["next"] = collect_pairs(
+            project.recipe,
+            best,
+            made["dataset"],
+            number + 1,
+            PAGE_PAIRS,
+            project.store,
+            project.cache,
+            project.progress,
+            stage="page",
+            reward=made["reward"],
+        )
     return why
 
 
 def _improve(project: Project, number: int, made: dict[str, Record], last: str = "rl") -> None:
-    """Votes on the start version's answers, a reward learned from them, and a version improved against it; ends early
-    where the reward is the ``last`` stage.
+    """A version improved against a reward: one learned from votes on the start version's answers, an own one, or
+    both. Ends early where the reward is the ``last`` stage.
     """
+    recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
+    if recipe.reward is not None:
+        _learn_reward(project, number, made)
+    if last == "reward":
+        return
+    made["candidate"] = train_online(
+        recipe, made["start"], made.get("reward"), made["dataset"], store, cache, progress, project.parts
+    )
+
+
+def _learn_reward(project: Project, number: int, made: dict[str, Record]) -> None:
+    """Votes on the start version's answers, and a reward learned from them."""
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     assert recipe.reward is not None
     dataset, start = made["dataset"], made["start"]
@@ -159,9 +173,6 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, turn=number
     )
     made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
-    if last == "reward":
-        return
-    made["candidate"] = train_online(recipe, start, made["reward"], dataset, store, cache, progress)
 
 
 def _judge(project: Project, made: dict[str, Record], production: Record) -> None:
@@ -179,13 +190,16 @@ def _judge(project: Project, made: dict[str, Record], production: Record) -> Non
         candidate="rl",
         start="start",
         score=project.score,
+        metrics=project.parts.metrics,
         cache=project.cache,
         progress=project.progress,
     )
-    judging = judge_campaign(store, recipe.name, evaluation, "rl", "production", recipe.feedback.judge_votes)
-    _let_simulated_vote(project, judging, "judge")
-    _require_votes(*waiting(store, recipe.name, judging))
-    made["judgement"] = judgement = judged(store, recipe.name, judging, evaluation, recipe.seed)
+    judgement = None
+    if recipe.reward is not None or not recipe.gate or any(rule.metric == "win_rate" for rule in recipe.gate):
+        judging = judge_campaign(store, recipe.name, evaluation, "rl", "production", recipe.feedback.judge_votes)
+        _let_simulated_vote(project, judging, "judge")
+        _require_votes(*waiting(store, recipe.name, judging))
+        made["judgement"] = judgement = judged(store, recipe.name, judging, evaluation, recipe.seed)
     made["verdict"] = decide(
         recipe,
         store,

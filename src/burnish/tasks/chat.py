@@ -9,7 +9,7 @@ from burnish.data.render import Renderer
 from burnish.data.supervision import TrainOn, supervision
 from burnish.errors import DataError
 from burnish.objectives.stream import Answer, Tree
-from burnish.records import Exchange, Json, Message, Row
+from burnish.records import Exchange, Json, Message, Reply, Row
 from burnish.sampling.request import Sample
 from burnish.store.hashing import now
 
@@ -76,6 +76,11 @@ class ChatTask:
         """Two answers to one prompt: ``preference`` is the share that a won, ``weight`` how many votes say so."""
         answers = tuple(Answer(ids, [1.0] * len(ids), row=row) for ids in (answer_a_ids, answer_b_ids))
         return Tree(prompt_ids, answers, {"preference": preference, "votes": weight})
+
+    def reply(self, row: Row, sample: Sample) -> Reply:
+        """A sampled answer as an own reward sees it."""
+        finished = sample.finish_reason == "stop"
+        return Reply(row.prompt, self.renderer.text(sample.ids), finished, len(sample.ids), row.answer)
 
     def exchange(
         self,

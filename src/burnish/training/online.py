@@ -1,4 +1,4 @@
-"""The online stage: group-relative policy optimisation against the learned reward, on a leash."""
+"""The online stage: policy optimisation against the learned reward, an own one or their sum, on a leash."""
 
 from __future__ import annotations
 
@@ -8,62 +8,61 @@ from pathlib import Path
 
 from burnish.config import Recipe
 from burnish.models.artifacts import Loaded, load_reward, load_version, save_version
+from burnish.models.reward import RewardModel
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, entropy_term, kl_term, likelihood_term, policy_term
+from burnish.parts import Part, Parts, credit_contract, examples_of, score_contract, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.rewards.learned import score_answers
+from burnish.rewards.own import score_replies
 from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.credit import grpo
 from burnish.training.loop import Loop, Settings
-from burnish.training.rollouts import Budgets, Rollouts
+from burnish.training.rollouts import Asked, Budgets, Rollouts, Score
 from burnish.training.settings import Choice, rl_settings, shown
 
 VERSION = 3
 KEPT_SAMPLES = 3
 DEV_PROMPTS = 24  # answered before each rollout: enough for the budgets, and a fifth of a rollout's time
 CREDIT = {"grpo": grpo.advantages}
+NO_PARTS = Parts()
 
 
 def train_online(
     recipe: Recipe,
     start: Record,
-    reward: Record,
+    reward: Record | None,
     dataset: Record,
     store: Store,
     cache: Path,
     progress: Progress,
+    parts: Parts = NO_PARTS,
 ) -> Record:
-    """Improve ``start`` against ``reward`` into a new version; the reference is a frozen copy of ``start``.
+    """Improve ``start`` against a reward into a new version; the reference is a frozen copy of ``start``.
 
-    Of the checkpoints within the budgets of KL and length, the one with the highest reward on dev prompts is kept.
+    The reward is the learned one (``reward``), the recipe's own, or their sum. Of the checkpoints within the budgets
+    of KL and length, the one with the highest reward on dev prompts is kept.
+
+    Raises:
+        PartError: An own reward or credit function breaks its contract, or raises.
     """
     assert recipe.rl is not None
     table = recipe.rl
     choices = rl_settings(recipe)
-    work = Work(
-        kind="version",
-        stage="rl",
-        version=VERSION,
-        settings={
-            "rl": table.model_dump(mode="json") | {n: c.value for n, c in choices.items()},
-            "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
-        },
-        parents=(start, reward, dataset),
-        seed=derive_seed(recipe.seed, "rl"),
-        project=recipe.name,
-    )
+    work = _work(recipe, start, reward, dataset, parts, choices)
 
     def make() -> Mapping[str, Json]:
         loaded = load_version(store, start, cache, trainable=True, progress=progress)
         policy, task = loaded.model, task_for(recipe, loaded.renderer)
-        scorer = load_reward(store, reward, cache, like=policy)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
+        _require_contracts(parts, rows)
+        learned = load_reward(store, reward, cache, like=policy) if reward else None
 
         def keep(step: int, chosen: Sequence[int], groups: Sequence[Sequence[Sample]]) -> list[str]:
             return _keep_samples(store, task, start, work, step, [rows[i] for i in chosen], groups)
@@ -71,11 +70,11 @@ def train_online(
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=policy.frozen_copy(),
-            score=lambda prompts, answers: score_answers(scorer, prompts, answers),
-            credit=partial(CREDIT[table.algorithm], scale=table.scale),
+            score=_score(parts.reward, task, learned),
+            credit=parts.credit or partial(CREDIT[table.algorithm], scale=table.scale),
             keep=keep,
-            prompts=[task.prompt_ids(row) for row in rows],
-            dev=[task.prompt_ids(row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]],
+            prompts=[Asked(task.prompt_ids(row), row) for row in rows],
+            dev=[Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]],
             prompts_per_rollout=table.prompts,
             group=table.group,
             params=params,
@@ -86,6 +85,47 @@ def train_online(
         return _train(recipe, work, loaded, rollouts, store, progress, choices)
 
     return store.once(work, make, progress=progress)
+
+
+def _work(
+    recipe: Recipe, start: Record, reward: Record | None, dataset: Record, parts: Parts, choices: Mapping[str, Choice]
+) -> Work:
+    assert recipe.rl is not None
+    return Work(
+        kind="version",
+        stage="rl",
+        version=VERSION,
+        settings={
+            "rl": recipe.rl.model_dump(mode="json") | {n: c.value for n, c in choices.items()},
+            "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
+            **sources((parts.reward, parts.credit)),
+        },
+        parents=(start, *((reward,) if reward else ()), dataset),
+        seed=derive_seed(recipe.seed, "rl"),
+        project=recipe.name,
+    )
+
+
+def _require_contracts(parts: Parts, rows: Sequence[Row]) -> None:
+    if parts.reward:
+        score_contract(parts.reward, examples_of(rows))
+    if parts.credit:
+        credit_contract(parts.credit.name, parts.credit)
+
+
+def _score(own: Part | None, task: ChatTask, learned: RewardModel | None) -> Score:
+    """The learned reward, the own one, or their sum."""
+
+    def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
+        summands = []
+        if learned is not None:
+            ids = [[sample.ids for sample in group] for group in samples]
+            summands.append(score_answers(learned, [prompt.ids for prompt in asked], ids))
+        if own is not None:
+            summands.append(score_replies(own, task, [prompt.row for prompt in asked], samples))
+        return [[sum(rewards) for rewards in zip(*groups, strict=True)] for groups in zip(*summands, strict=True)]
+
+    return score
 
 
 def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:

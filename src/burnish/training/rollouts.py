@@ -13,6 +13,7 @@ from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult
+from burnish.records import Row
 from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
 from burnish.training.loop import Stop
@@ -20,7 +21,16 @@ from burnish.training.loop import Stop
 MINIBATCHES = 2
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
-Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]], list[list[float]]]
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt of a rollout, and the row that it comes from."""
+
+    ids: Sequence[int]
+    row: Row
+
+
+Score = Callable[[Sequence[Asked], Sequence[Sequence[Sample]]], list[list[float]]]
 Credit = Callable[[Sequence[Sequence[float]]], list[list[float]]]
 Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
 
@@ -59,8 +69,8 @@ class Rollouts:
     score: Score
     credit: Credit
     keep: Keep
-    prompts: Sequence[Sequence[int]]
-    dev: Sequence[Sequence[int]]
+    prompts: Sequence[Asked]
+    dev: Sequence[Asked]
     prompts_per_rollout: int
     group: int
     params: Params
@@ -88,11 +98,12 @@ class Rollouts:
         return self._figures
 
     def measure(
-        self, engine: Sampler, prompts: Sequence[Sequence[int]], n: int, seed: int
+        self, engine: Sampler, asked: Sequence[Asked], n: int, seed: int
     ) -> tuple[list[list[Sample]], list[Tree], dict[str, Any]]:
         """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures."""
+        prompts = [prompt.ids for prompt in asked]
         samples = engine.sample(prompts, n, replace(self.params, seed=seed))
-        rewards = self.score(prompts, [[s.ids for s in group] for group in samples])
+        rewards = self.score(asked, samples)
         advantages = self.credit(rewards) if n > 1 else [[0.0] for _ in rewards]
         trees = self._with_reference(
             [

@@ -191,20 +191,20 @@ def _stages(store: Store, project: str, recipe: Recipe, turn: Turn) -> list[tupl
     return [
         ("Data", _rows(made.get("dataset")), None),
         ("SFT", sft.name if sft else None, _page(sft)),
-        *(_learned(made, improved) if loops else []),
+        *(_learned(made) if recipe.reward is not None else []),
+        *([("RL", improved.name if improved else None, _page(improved))] if loops else []),
         ("Evaluation", f"{len(tested.body['rows'])} prompts" if tested else None, None),
         ("Gate", decided, _page(improved or sft)),
         ("Serving", production.name if production is not None and decided == "passed" else None, "/chat"),
     ]
 
 
-def _learned(made: Mapping[str, Record], improved: Record | None) -> list[tuple[str, str | None, str | None]]:
-    """The stages between two versions: votes, the reward learned from them, and what it taught."""
+def _learned(made: Mapping[str, Record]) -> list[tuple[str, str | None, str | None]]:
+    """Votes, and the reward learned from them."""
     snapshot, reward = made.get("snapshot"), made.get("reward")
     return [
         ("Votes", count(snapshot.body["votes"], "vote") if snapshot else None, "/compare"),
         ("Reward", _accuracy(reward) if reward else None, f"/runs/{reward.id}" if reward else None),
-        ("RL", improved.name if improved else None, _page(improved)),
     ]
 
 
@@ -249,7 +249,7 @@ def _refusal(store: Store, verdict: Record) -> dict[str, Json] | None:
 
 
 def _next_turn(store: Store, project: str, recipe: Recipe) -> str | None:
-    if recipe.rl is None:
+    if recipe.reward is None:
         return None
     snapshots = store.records(project, "snapshot")
     until = snapshots[-1].body["up_to"] if snapshots else 0

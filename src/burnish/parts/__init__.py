@@ -1,0 +1,6 @@
+"""Own parts: functions of the user's, named ``package.module:function`` in the recipe, and the contracts they keep."""
+
+from burnish.parts.contract import credit_contract, examples_of, score_contract
+from burnish.parts.load import Part, Parts, load, parts_of, sources
+
+__all__ = ["Part", "Parts", "credit_contract", "examples_of", "load", "parts_of", "score_contract", "sources"]

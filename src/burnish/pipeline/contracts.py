@@ -1,0 +1,30 @@
+"""The own parts of a recipe, tried on the tests that ours pass, before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from burnish.parts import credit_contract, examples_of, score_contract
+from burnish.pipeline.project import Project
+from burnish.records import Row
+
+
+def contract_lines(project: Project, rows: Sequence[Row]) -> list[str]:
+    """One line for each own part: what it is, where it comes from, and the contracts that it kept.
+
+    Raises:
+        PartError: A part cannot be loaded, breaks a contract, or raises.
+    """
+    parts, examples = project.parts, examples_of(rows)
+    kept = [("own metric", part, score_contract(part, examples)) for part in parts.metrics]
+    if parts.reward:
+        kept.append(("own reward", parts.reward, score_contract(parts.reward, examples)))
+    if parts.credit:
+        kept.append(("own credit", parts.credit, credit_contract(parts.credit.name, parts.credit)))
+    return [f"{what} {part.name} ({_short(part.source)}): {', '.join(held)}: kept" for what, part, held in kept]
+
+
+def _short(source: str) -> str:
+    """A part's source with the first digits of its digest."""
+    words, _, digest = source.rpartition(" ")
+    return f"{words} {digest[:12]}"

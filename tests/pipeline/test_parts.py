@@ -1,0 +1,102 @@
+"""A recipe with a reward, a credit and a metric of its own goes round without votes, and knows when they change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from burnish.store import Store, open_store
+from pipeline.test_circle import burnish
+
+MINE = """
+def score(reply):
+    return len(set(reply.answer)) / 10
+
+
+def politeness(reply):
+    return float("please" in reply.answer) + len(reply.answer)
+
+
+def advantages(rewards_NG):
+    return [[r - sum(group) / len(group) for r in group] for group in rewards_NG]
+"""
+OWN = """
+[rl]
+updates = 2
+prompts = 2
+group = 3
+reward = "mine:score"
+algorithm = "mine:advantages"
+
+[[gate]]
+metric = "mine:politeness"
+against = "start"
+not_worse_by = 1000.0
+"""
+
+
+def store_of(recipe: Path) -> Store:
+    return open_store(recipe.parent / ".burnish")
+
+
+@pytest.fixture(scope="module")
+def owned(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> Path:
+    from pipeline.conftest import make_project
+
+    recipe = make_project(tmp_path_factory.mktemp("owned"), tiny_model_folder)
+    text = recipe.read_text()
+    text = text[: text.index("[feedback]")].replace("items = 60", 'items = 50\nmetrics = ["mine:politeness"]')
+    text = text.replace("epochs = 2", "epochs = 1").replace("max_new_tokens = 12", "max_new_tokens = 6")
+    recipe.write_text(text + OWN)
+    (recipe.parent / "mine.py").write_text(MINE)
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def turned(owned: Path) -> str:
+    """What a turn without votes says."""
+    return burnish("run", owned, code=(0, 1))
+
+
+def test_check_tries_the_parts(owned: Path) -> None:
+    said = burnish("check", owned)
+    assert "own metric mine:politeness (mine.py " in said and "one number per answer, determinism: kept" in said
+    assert "own reward mine:score" in said and "own credit mine:advantages" in said
+
+
+def test_the_circle_turns_on_an_own_reward(owned: Path, turned: str) -> None:
+    assert "waiting for feedback" not in turned and "rl " in turned
+    store = store_of(owned)
+    kinds = {record.kind for record in store.records("tiny")}
+    assert "evaluation" in kinds and not kinds & {"reward", "snapshot", "campaign", "judgement"}
+    rl = next(r for r in store.records("tiny", "version") if r.body["stage"] == "rl")
+    source = store.made_with(rl.id)["settings"]["parts"]
+    assert set(source) == {"mine:score", "mine:advantages"} and source["mine:score"].startswith("mine.py ")
+    evaluation = store.records("tiny", "evaluation")[-1].body
+    assert evaluation["figures"][evaluation["candidate"]]["mine:politeness"]["low"] is not None
+
+
+def test_a_changed_part_runs_its_stages_again_and_says_why(owned: Path, turned: str) -> None:
+    (owned.parent / "mine.py").write_text(MINE.replace("/ 10", "/ 20"))
+    said = burnish("run", owned, code=(0, 1))
+    assert "rl runs again: parts.mine:advantages changed mine.py " in said
+    assert "dev evaluation runs again: parts.mine:politeness changed mine.py " in said
+    assert "sft runs again" not in said
+    (owned.parent / "mine.py").write_text(MINE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("len(set(reply.answer)) / 10", "reply.nothing", 'mine.py line 3: "mine:score" raised on row '),
+        ("return float(", "return str(", '"mine:politeness"'),
+        ("r - sum(group)", "sum(group) - r", '"mine:advantages" breaks the contract "a better answer never gets less"'),
+        ("def score", "def scoer", 'there is no "score" in '),
+    ],
+)
+def test_a_broken_part_is_one_message(owned: Path, old: str, new: str, said: str) -> None:
+    (owned.parent / "mine.py").write_text(MINE.replace(old, new))
+    heard = burnish("check", owned, code=2)
+    (owned.parent / "mine.py").write_text(MINE)
+    assert said in heard
