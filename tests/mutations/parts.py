@@ -5,6 +5,8 @@ from __future__ import annotations
 from mutations.case import Mutation
 
 FINDER, LOAD, CONTRACT = (f"src/burnish/parts/{name}.py" for name in ("finder", "load", "contract"))
+TERMS, OWN = (f"src/burnish/objectives/{name}.py" for name in ("contract", "own"))
+BROKEN = "tests/objectives/test_contract.py::test_a_broken_loss_is_told_which_contract"
 TESTS = "tests/parts/"
 SCORES, CREDITS = (f"{TESTS}test_contract.py::test_a_{what}_that_breaks_it" for what in ("score", "credit"))
 
@@ -129,5 +131,82 @@ MUTATIONS = [
         '    return {"parts": found} if found else {}',
         '    return {"parts": sorted(found)} if found else {}',
         TESTS + "test_load.py::test_the_parts_of_a_recipe",
+    ),
+    Mutation(
+        "a loss without its true gradient passes its contract",
+        TERMS,
+        "if not math.isclose(wanted, said, rel_tol=close, abs_tol=close):",
+        "if False:",
+        BROKEN,
+    ),
+    Mutation(
+        "fp32 stands in for fp64, and its bound for the tight one",
+        TERMS,
+        "    return len(totals) > 2\n",
+        "    return True\n",
+        "tests/objectives/test_contract.py::test_a_good_loss_keeps_every_contract",
+    ),
+    Mutation(
+        "a loss that averages passes its contract",
+        TERMS,
+        "same = math.isclose(cut.total, whole.total, rel_tol=1e-4, abs_tol=1e-5)",
+        "same, cut = True, whole",
+        BROKEN,
+    ),
+    Mutation(
+        "a loss that reads tokens without weight passes its contract",
+        TERMS,
+        "found = Trial(term, trees, masked=True).run(at)",
+        "found = wanted",
+        "tests/objectives/test_contract.py::test_the_mask_is_tried_where_nothing_else_would_see_it",
+    ),
+    Mutation(
+        "a mask by multiplication passes its contract",
+        TERMS,
+        "at[: len(hidden)][torch.tensor(hidden)] = math.nan",
+        "at[: len(hidden)][torch.tensor(hidden)] = -7.0",
+        BROKEN,
+    ),
+    Mutation(
+        "a random loss passes its contract",
+        TERMS,
+        "if first.total != again.total or not torch.equal(first.gradient, again.gradient):",
+        "if False:",
+        BROKEN,
+    ),
+    Mutation(
+        "a loss that is not finite at the first update passes its contract",
+        TERMS,
+        'for place, at in (("", somewhere), (" where the policy is the reference", start)):',
+        'for place, at in (("", somewhere),):',
+        BROKEN,
+    ),
+    Mutation(
+        "a count that is not what was used passes its contract",
+        TERMS,
+        "if not math.isclose(found.units, count, rel_tol=1e-5, abs_tol=1e-6):",
+        "if False:",
+        "tests/objectives/test_contract.py::test_a_count_that_is_not_what_was_used_is_told",
+    ),
+    Mutation(
+        "an own loss of another shape is spread over the pairs",
+        OWN,
+        "if not isinstance(found, Tensor) or tuple(found.shape) != wanted:",
+        "if not isinstance(found, Tensor):",
+        "tests/objectives/test_own.py::test_a_loss_that_breaks_a_contract",
+    ),
+    Mutation(
+        "an own loss of a lost pair is that of a won one",
+        OWN,
+        "(logps.swapped(), votes_P * (1 - share_P))",
+        "(logps, votes_P * (1 - share_P))",
+        "tests/objectives/test_own.py::test_what_the_function_sees",
+    ),
+    Mutation(
+        "an own loss counts tokens without weight",
+        OWN,
+        "                torch.ones_like(weights_S),\n",
+        "                torch.ones_like(weights_S) * 2,\n",
+        "tests/objectives/test_own.py::test_what_the_function_sees",
     ),
 ]

@@ -1,6 +1,7 @@
 """The objective core: the flat batch, the loss terms, and the table of preference methods."""
 
 from burnish.objectives.methods import METHODS, Method
+from burnish.objectives.own import PairLogps, own_method
 from burnish.objectives.preference import (
     chosen_term,
     orpo,
@@ -35,6 +36,7 @@ __all__ = [
     "Answer",
     "Method",
     "Outputs",
+    "PairLogps",
     "Span",
     "Statistic",
     "Stream",
@@ -53,6 +55,7 @@ __all__ = [
     "mismatch",
     "orpo",
     "orpo_term",
+    "own_method",
     "pack",
     "pairwise",
     "pairwise_term",

@@ -34,14 +34,14 @@ class Part:
     source: str
     home: tuple[Path, ...]
 
-    def __call__(self, *arguments: Any, about: str = "") -> Any:
+    def __call__(self, *arguments: Any, about: str = "", **options: Any) -> Any:
         """What the function returns; ``about`` ("row 12") is named where it raises.
 
         Raises:
             PartError: The function raised.
         """
         try:
-            return self.function(*arguments)
+            return self.function(*arguments, **options)
         except BurnishError:
             raise
         except (Exception, SystemExit) as error:

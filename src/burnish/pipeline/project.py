@@ -89,7 +89,6 @@ class Project:
         from burnish.pipeline.turn import run_turn
 
         with self.store.run_lock("burnish run"):
-            _ = self.parts  # a wrong name is said before anything is spent
             return run_turn(self, self.turn_number())
 
     def train(self, stage: str | None = None) -> Outcome:

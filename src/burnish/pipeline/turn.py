@@ -82,6 +82,7 @@ def run_training(project: Project, number: int, last: str) -> Outcome:
 def _fine_tune(project: Project, made: dict[str, Record]) -> None:
     """Data, base and supervised version."""
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
+    _ = project.parts  # a name that leads nowhere is said before anything is spent
     made["dataset"] = dataset = project.prepare()
     made["base"] = base = project.base()
     made["sft"] = made["candidate"] = train_supervised(recipe, base, dataset, store, cache, progress)

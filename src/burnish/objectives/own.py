@@ -1,0 +1,162 @@
+"""A preference loss of the user's as a method like ours: its function sees pairs, and returns one loss for each.
+
+Axes: A answers, P judged pairs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.errors import PartError
+from burnish.objectives import reading
+from burnish.objectives.contract import term_contract
+from burnish.objectives.methods import Method, Values
+from burnish.objectives.preference import chosen_term, smoothed
+from burnish.objectives.stream import Stream, Tree
+from burnish.objectives.terms import Outputs, Term, TermResult
+from burnish.parts import Part
+
+OPTIONS = ("beta", "gamma")  # keys of the recipe that the function may take, with its own defaults
+
+
+@dataclass(frozen=True)
+class PairLogps:
+    """What a preference loss sees of P pairs. Each field is one number for each pair. [P]
+
+    ``chosen`` and ``rejected`` are log pi of the whole answer: the sum over its supervised tokens, of which there are
+    ``chosen_tokens`` and ``rejected_tokens``. ``reference_...`` are the same under the start version, without gradient.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+    reference_chosen: Tensor
+    reference_rejected: Tensor
+    chosen_tokens: Tensor
+    rejected_tokens: Tensor
+
+    def at(self, index: Tensor) -> PairLogps:
+        """The pairs where ``index`` [P] is true."""
+        return PairLogps(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def swapped(self) -> PairLogps:
+        """The same pairs as if the other answer had won."""
+        return PairLogps(
+            self.rejected,
+            self.chosen,
+            self.reference_rejected,
+            self.reference_chosen,
+            self.rejected_tokens,
+            self.chosen_tokens,
+        )
+
+
+def own_method(part: Part) -> Method:
+    """The row of the table of methods that a function makes: ``loss(pairs, beta=0.1) -> [P]``.
+
+    A pair's share of votes p enters as for ours: p' of the loss, and 1 - p' of the loss with the answers swapped. The
+    options that the function takes, and their defaults, are those of the method.
+
+    Raises:
+        PartError: The function does not take pairs alone, and perhaps beta and gamma with a default.
+    """
+    defaults = {**_options(part), "label_smoothing": 0.0, "sft": 0.0}
+    summary = f"an own loss of pairs, {part.source.rpartition(' ')[0]}"
+    return Method(part.name, summary, "pairs", True, defaults, partial(_terms, part), "preference/margin")
+
+
+def own_contract(part: Part, given: Values) -> list[str]:
+    """Try an own loss with these settings; returns the contracts that it kept.
+
+    A function that says ``stops_gradient = True`` of itself is not compared with finite differences.
+
+    Raises:
+        PartError: It breaks a contract, or raises.
+        TrainingError: It takes no such setting.
+    """
+    stops = bool(getattr(part.function, "stops_gradient", False))
+    kept = term_contract(part.name, own_method(part).terms(given), "pairs", differentiable=not stops)
+    return [*kept, "its gradient stops on purpose, so finite differences were left out"] if stops else kept
+
+
+def own_preference(
+    part: Part, logps: PairLogps, share_P: Tensor, votes_P: Tensor, options: Mapping[str, Any]
+) -> TermResult:
+    """Sum of v [p' l(chosen, rejected) + (1 - p') l(rejected, chosen)], l the own loss. Unit: pair.
+
+    ``share_P`` is p', ``votes_P`` v. A way round that no vote went is not asked for. Metrics: "accuracy" (a tie counts
+    a half) and "margin", the votes' mean of (2 p' - 1) m, m the lead of the chosen answer in log pi / reference.
+
+    Raises:
+        PartError: The function raised, or returned anything but one loss for each pair.
+    """
+    total = logps.chosen[:0].sum()
+    for pairs, weight_P in ((logps, votes_P * share_P), (logps.swapped(), votes_P * (1 - share_P))):
+        on = weight_P != 0
+        if on.any():
+            total = total + (weight_P[on] * _losses(part, pairs.at(on), options)).sum()
+    with torch.no_grad():
+        lead_P = logps.chosen - logps.reference_chosen - logps.rejected + logps.reference_rejected
+        side_P = 2 * share_P - 1
+        metrics = {
+            "accuracy": (votes_P * (1 + lead_P.sign() * side_P.sign()) / 2).sum(),
+            "margin": (votes_P * side_P * lead_P).sum(),
+        }
+    return TermResult(total, metrics, float(votes_P.sum()))
+
+
+def _losses(part: Part, pairs: PairLogps, options: Mapping[str, Any]) -> Tensor:
+    found = part(pairs, **options)
+    wanted = tuple(pairs.chosen.shape)
+    if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
+        got = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        what = f'"{part.name}" breaks the contract "one loss for each pair": {got}, and there are {wanted[0]} pairs'
+        raise PartError(what, mend="return the losses [P] as they are: Burnish weighs, sums and divides them")
+    return found
+
+
+def _terms(part: Part, values: Values) -> list[Term]:
+    options = {name: value for name, value in values.items() if name in OPTIONS}
+
+    def loss(outputs: Outputs, stream: Stream) -> TermResult:
+        weights_S, pairs = reading.weights(stream, having="reference_logp"), reading.pairs(stream)
+        sums_A = [
+            reading.sums(values_S, weights_S, stream)
+            for values_S in (
+                reading.given(outputs.logp_S),
+                reading.figure(stream, "reference_logp", weights_S),
+                torch.ones_like(weights_S),
+            )
+        ]
+        sides = [(sum_A[pairs.a_P], sum_A[pairs.b_P]) for sum_A in sums_A]
+        share_P = smoothed(pairs.preference_P, values["label_smoothing"])
+        return own_preference(part, PairLogps(*sides[0], *sides[1], *sides[2]), share_P, pairs.votes_P, options)
+
+    def count(trees: Sequence[Tree]) -> float:
+        votes = reading.count_votes(trees, "preference", 2)
+        reading.require(trees, "preference", ("reference_logp",))
+        return votes
+
+    extra = [chosen_term(values["sft"])] if values["sft"] else []
+    return [Term("preference", "pair", 1.0, count, loss), *extra]
+
+
+def _options(part: Part) -> dict[str, float]:
+    """The function's options with its own defaults."""
+    try:
+        names = list(inspect.signature(part.function).parameters.values())
+    except (TypeError, ValueError):
+        names = []
+    options: dict[str, Any] = {p.name: p.default for p in names[1:]}
+    odd = [name for name, value in options.items() if name not in OPTIONS or not isinstance(value, float | int)]
+    if not names or odd:
+        takes = f"it takes {', '.join(p.name for p in names)}" if names else "its parameters cannot be read"
+        mend = "a preference loss is loss(pairs), or loss(pairs, beta=0.1): of the options it may take beta and gamma"
+        raise PartError(f'"{part.name}" is no preference loss: {takes}', mend=mend)
+    return {name: float(value) for name, value in options.items()}
