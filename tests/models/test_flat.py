@@ -12,7 +12,7 @@ from burnish.models import layer
 from burnish.models.attention import flat_attention, refuse, window
 from burnish.models.language import LanguageModel
 from burnish.models.selfcheck import fixed_stream, self_check
-from burnish.objectives import Answer, Span, Tree, pack
+from burnish.objectives import Answer, Span, Tree, likelihood, pack
 
 
 def tree(prompt: list[int], *answers: list[int]) -> Tree:
@@ -65,26 +65,73 @@ def test_checkpointing_keeps_fewer_activations(build):
     assert kept(True) < kept(False) / 3
 
 
-answers = st.lists(st.lists(st.integers(0, 96), min_size=1, max_size=30), min_size=1, max_size=8)
-forests = st.lists(st.tuples(st.lists(st.integers(0, 96), min_size=1, max_size=60), answers), min_size=1, max_size=4)
+lengths = st.lists(st.integers(1, 60), min_size=1, max_size=8)
+forests = st.lists(st.tuples(st.integers(1, 200), lengths), min_size=1, max_size=4)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def grown(forest: list[tuple[int, list[int]]], seed: int) -> list[Tree]:
+    """Trees of these lengths (a prompt's, its answers'), with random ids and weights: whole, part or none."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(length: int) -> list[int]:
+        return torch.randint(97, (length,), generator=generator).tolist()
+
+    def answer(length: int, first: bool) -> Answer:
+        weights = torch.tensor([0.0, 0.5, 1.0])[torch.randint(3, (length,), generator=generator)].tolist()
+        return Answer(ids(length), [1.0, *weights[1:]] if first else weights)
+
+    return [
+        Tree(ids(prompt), tuple(answer(length, not n and not place) for place, length in enumerate(several)))
+        for n, (prompt, several) in enumerate(forest)
+    ]
+
+
+@pytest.fixture(params=["llama", "qwen3", "mistral"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["kept", "checkpointing"])
+def twin(request, build, kind):
+    """A model on the flat path, built once for all examples of a test."""
+    model = build(kind, request.param, max_position_embeddings=512)
+    assert (model.path, model.checkpointing) == ("flat", request.param)
+    return model
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    forest=forests, budget=st.integers(1, 400), keep_last=st.booleans(), shared=st.booleans(), skip=st.integers(0, 9)
+    forest=forests,
+    budget=st.integers(1, 1500),
+    keep_last=st.booleans(),
+    shared=st.booleans(),
+    seed=st.integers(0, 2**31 - 1),
 )
-def test_random_trees(build, plain_logp, forest, budget, keep_last, shared, skip):
-    model = build()
-    weights = [0.0 if i % 10 == skip else 1.0 for i in range(30)]
-    trees = [Tree(p, tuple(Answer(a, weights[: len(a)]) for a in several)) for p, several in forest]
+def test_random_trees(twin, forest, budget, keep_last, shared, seed):
+    """Logprobs, loss and gradient of the flat path are those of its slow twin, however rows are packed and shared."""
+    trees = grown(forest, seed)
     if not shared:
         trees = [Tree(t.prompt, (answer,)) for t in trees for answer in t.answers]
-    if not any(answer.units for t in trees for answer in t.answers):
-        return
-    wanted = plain_logp(model, trees)
-    found = torch.cat([model.logp(stream).logp_S for stream in pack(trees, budget, keep_last)])
-    assert torch.allclose(found, wanted, atol=1e-5, rtol=0)
-    assert relative(gradient(model, found.sum()), gradient(model, wanted.sum())) < 1e-4
+    streams = pack(trees, budget, keep_last)
+    units = sum(answer.units for t in trees for answer in t.answers)
+    flat, slow = ([run(stream).logp_S for stream in streams] for run in (twin.logp, twin.logp_slow))
+    losses = [
+        sum(likelihood(logp, stream.weights_S).total for logp, stream in zip(logps, streams, strict=True)) / units
+        for logps in (flat, slow)
+    ]
+    assert torch.allclose(torch.cat(flat), torch.cat(slow), atol=2e-5, rtol=0)
+    assert torch.allclose(*losses, rtol=1e-5)
+    assert relative(gradient(twin, losses[0]), gradient(twin, losses[1])) < 1e-4
+    assert twin.message == ""  # it did not fall back
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(forest=forests, seed=st.integers(0, 2**31 - 1))
+def test_random_trees_of_the_slow_twin_are_plain_rows(build, plain_logp, forest, seed):
+    """The slow twin reads streams as the flat path does: here both face rows that were never packed."""
+    model, trees = build("llama", max_position_embeddings=512), grown(forest, seed)
+    slow = torch.cat([model.logp_slow(stream).logp_S for stream in pack(trees, 300)])
+    assert torch.allclose(slow, plain_logp(model, trees), atol=2e-5, rtol=0)
 
 
 def test_packed_is_unpacked(build):

@@ -22,6 +22,27 @@ MUTATIONS = [
         tests=TESTS + "flat.py::test_flat_is_the_plain_forward",
     ),
     Mutation(
+        name="an answer sees the prompt of the pack's first row",
+        file=HERE + "attention.py",
+        old="above, depth = places[span.parent], span.parent[1] - span.parent[0]",
+        new="above = min(places.values())\n            depth = lengths[above]",
+        tests=TESTS + "flat.py::test_random_trees",
+    ),
+    Mutation(
+        name="an answer's positions are those of the pack",
+        file="src/burnish/objectives/stream.py",
+        old="positions += range(depth, depth + fed)",
+        new="positions += range(first, first + fed)",
+        tests=TESTS + "flat.py::test_random_trees",
+    ),
+    Mutation(
+        name="checkpointing loses the gradient of what it computes again",
+        file=HERE + "language.py",
+        old="hidden_TD = checkpoint(run, hidden_TD, use_reentrant=False)",
+        new="hidden_TD = checkpoint(torch.no_grad()(run), hidden_TD, use_reentrant=False)",
+        tests=TESTS + "flat.py::test_random_trees",
+    ),
+    Mutation(
         name="dropout is dropped without a word",
         file=HERE + "attention.py",
         old="if spans is None or attention_mask is not None or dropout:",
