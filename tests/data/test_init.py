@@ -193,3 +193,49 @@ def test_the_client_is_ten_lines_and_talks_to_a_server(tmp_path: Path, monkeypat
     assert capsys.readouterr().out == "Hi.\n(support@2 said this in e1)\n"
     path.write_text("mine")
     assert write_client(tmp_path).read_text() == "mine"
+
+
+def test_a_file_of_pairs_becomes_examples_and_preferences(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    ask = [f"Where is my {thing}, and when does the next one come?" for thing in THINGS]
+    rows = [
+        {"prompt": a, "chosen": "It left.", "rejected": "Who knows?", "Customer": f"c{n % 4}"}
+        for n, a in enumerate(ask)
+    ]
+    rows += [
+        {"prompt": ask[0], "chosen": "It left.", "rejected": "Never."},
+        {"prompt": "x", "chosen": "a", "rejected": "a"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    inspection = inspect(path)
+    assert (
+        "12 rows, 11 can be used" in inspection.lines()
+        and "  row 12: chosen and rejected are equal" in inspection.lines()
+    )
+    recipe = load(write_recipe(inspection, {"subject": "Customer"}, tmp_path))
+    assert (recipe.data.train, recipe.data.preferences) == ("pairs.examples.jsonl", "pairs.clean.jsonl")
+    assert recipe.preference is not None and recipe.preference.method == "dpo" and recipe.reward is None
+    examples = gather(recipe, read_files(recipe, tmp_path), None)
+    learned = [row for name in ("train", "dev", "test") for row in examples.splits[name]]
+    assert len(learned) == 10 and {row.answer for row in learned} == {"It left."}
+    assert {row.subject for row in learned} == {"c0", "c1", "c2", "c3"}
+    assert all(row.rejected for row in examples.splits["preferences"])
+
+
+def test_a_file_of_thumbs_asks_for_kto(tmp_path: Path) -> None:
+    path = tmp_path / "thumbs.csv"
+    lines = [f"Where is my {thing} now?,It left {n}.,{n % 2}" for n, thing in enumerate(THINGS)]
+    path.write_text("prompt,completion,label\n" + "\n".join(lines) + "\n")
+    recipe = load(write_recipe(inspect(path), {}, tmp_path))
+    assert recipe.preference is not None and recipe.preference.method == "kto"
+    assert (recipe.data.train, recipe.data.preferences) == ("thumbs.examples.jsonl", "thumbs.csv")
+    rows = read_rows(tmp_path / recipe.data.train).rows
+    assert [row.answer for row in rows] == [f"It left {n}." for n in range(1, 10, 2)]
+
+
+def test_a_label_that_is_no_judgement_makes_no_preference(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for labels in (("true", "true"), ("delivery", "refund"), (1, 2)):
+        rows = [{"prompt": f"a{n}", "completion": "b", "label": label} for n, label in enumerate(labels)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert not inspect(path).judged

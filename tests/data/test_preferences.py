@@ -182,6 +182,7 @@ def recipe(**data: object) -> Recipe:
         task="chat",
         base="tiny",
         data={"train": "rows.jsonl", "preferences": "pairs.jsonl", **data},  # type: ignore[arg-type]
+        preference={},  # type: ignore[arg-type]
     )
 
 

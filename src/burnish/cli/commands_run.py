@@ -19,7 +19,7 @@ from burnish.errors import DataError
 if TYPE_CHECKING:
     from burnish.pipeline import Project
 
-Stage = Literal["sft", "reward", "rl"]
+Stage = Literal["sft", "preference", "reward", "rl"]
 
 RecipeArgument = Annotated[Path | None, typer.Argument(help="The recipe; default: the only .toml file here.")]
 StoreOption = Annotated[

@@ -119,8 +119,54 @@ class Feedback(Table):
     judge_votes: Positive = Field(default=2, description="Votes on each held-out pair that decides the gate.")
     simulate: Literal["support-desk"] | None = Field(default=None, description="Simulated raters under a stated rule.")
     sources: tuple[Literal["human", "simulated"], ...] = Field(
-        default=("human",), description="Whose votes train the reward; naming both pools them, knowingly."
+        default=("human",), description="Whose votes are learned from; naming both pools them, knowingly."
     )
+
+
+class Preference(Paced):
+    """Preference optimisation: learn from which answer is better, without a reward model and without sampling."""
+
+    method: Literal["dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"] = Field(
+        default="dpo",
+        description="Which loss. kto learns from answers with a label (a pair is read as two), the others from pairs.",
+    )
+    learn_from: Annotated[tuple[Literal["rows", "compare", "edit", "thumb"], ...], Field(min_length=1)] = Field(
+        default=("rows",), description='"rows" of data.preferences, and kinds of vote.'
+    )
+    min_votes: Positive = Field(default=200, description="The stage waits until so many votes are in.")
+    held_out: Share = Field(default=0.1, description="Share of what it learns from that is only measured on.")
+    beta: PositiveFloat | Auto = Field(
+        default="auto", description="How far from the start a preference may lead; auto is the method's own default."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | Auto = Field(
+        default="auto", description="Share of preferences taken to be wrong; auto is 0, and 0.1 for robust."
+    )
+    gamma: Annotated[float, Field(ge=0)] | Auto = Field(
+        default="auto", description="simpo alone: by how much the better answer's reward should lead; auto is 1."
+    )
+    sft: Annotated[float, Field(ge=0)] | Auto = Field(
+        default="auto", description="Weight of the better answer's likelihood; auto is 0, and 1 for orpo."
+    )
+    desirable: PositiveFloat | Auto = Field(default="auto", description="kto alone: weight of good answers; auto is 1.")
+    undesirable: PositiveFloat | Auto = Field(
+        default="auto", description="kto alone: weight of bad answers; auto is 1."
+    )
+    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 2e-4.")
+    batch_size: Positive | Auto = Field(default="auto", description="Pairs or labelled answers per update; auto is 8.")
+    epochs: Positive | Auto = Field(
+        default="auto", description="Passes; auto aims at 32 updates or more, in at most 3 passes."
+    )
+
+    @property
+    def votes(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
+        """The kinds of vote among what it learns from."""
+        return tuple(kind for kind in self.learn_from if kind != "rows")
+
+    @model_validator(mode="after")
+    def votes_are_waited_for(self) -> Preference:
+        if "min_votes" in self.model_fields_set and not self.votes:
+            raise ValueError('min_votes has no use where learn_from is ["rows"]')
+        return self
 
 
 class Reward(Paced):
@@ -232,11 +278,19 @@ class Recipe(Table):
     sft: Sft = Sft()
     evaluate: Evaluate = Evaluate()
     feedback: Feedback = Feedback()
+    preference: Preference | None = None
     reward: Reward | None = None
     rl: Rl | None = None
     gate: tuple[Gate, ...] = ()
     serve: Serve = Serve()
     loop: Loop = Loop()
+
+    @property
+    def vote_kinds(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
+        """The kinds of vote that a stage of the recipe learns from."""
+        if self.reward is not None:
+            return self.reward.learn_from
+        return self.preference.votes if self.preference is not None else ()
 
     @model_validator(mode="after")
     def stages_fit(self) -> Recipe:
@@ -244,6 +298,15 @@ class Recipe(Table):
             raise ValueError("[rl] needs a [reward] table, or an own reward as rl.reward")
         if self.reward is not None and self.rl is None:
             raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
+        if self.preference is not None and self.rl is not None:
+            raise ValueError("[preference] and [rl] are two ways to the turn's candidate: keep one of them")
+        rows = self.preference is not None and "rows" in self.preference.learn_from
+        if rows and self.data.preferences is None:
+            raise ValueError(
+                "[preference] learns from rows: name them in data.preferences, or name votes in learn_from"
+            )
+        if self.data.preferences is not None and not rows:
+            raise ValueError('data.preferences is read by nothing: add [preference] with "rows" in learn_from')
         if self.feedback.simulate and "simulated" not in self.feedback.sources:
             raise ValueError('feedback.simulate needs "simulated" in feedback.sources')
         return self

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from burnish.data.shapes import LABELS, PAIRS, BadRow, Turn, check_text, conversation, number, string
+from burnish.data.shapes import (
+    ANSWERS,
+    CHATS,
+    LABELS,
+    PAIRS,
+    BadRow,
+    Turn,
+    check_text,
+    conversation,
+    normal,
+    number,
+    string,
+)
 from burnish.records import Json
 
 GOOD, BAD = ("true", "good", "1", "+1", "up", "yes"), ("false", "bad", "0", "-1", "down", "no")
@@ -34,6 +46,14 @@ def label_of(row: Mapping[str, Json]) -> bool | None:
     value = number(found)
     word = f"{value:g}" if value is not None else str(found).strip().casefold()
     return True if word in GOOD else False if word in BAD else None
+
+
+def holds_preferences(rows: Sequence[Json]) -> bool:
+    """Whether most rows of a file are pairs, or all answers are called good or bad, and some of them each."""
+    fields = [{normal(str(name)): value for name, value in row.items()} for row in rows if isinstance(row, dict)]
+    pairs = [row for row in fields if pair_of(row) and not any(name in row for name in ANSWERS)]
+    labels = [label_of(row) for row in fields if any(row.get(name) for name in (*ANSWERS, *CHATS))]
+    return 2 * len(pairs) > len(rows) or (len(labels) == len(fields) and {*labels} == {True, False})
 
 
 def labelled(turns: Sequence[Turn], row: Mapping[str, Json]) -> Said:

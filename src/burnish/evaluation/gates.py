@@ -35,15 +35,17 @@ def _rule(metric: str, against: str = "start", **bound: float) -> Gate:
     return Gate.model_validate({"metric": metric, "against": against, **bound})
 
 
+_PREFERRED = (
+    _rule("win_rate", against="production", at_least=0.5),
+    _rule("loss", against="production", not_worse_by=0.3),
+    _rule("length_ratio", against="production", at_least=0.7),
+    _rule("length_ratio", against="production", at_most=1.3),
+    _rule("distinct_2", against="production", not_worse_by=0.05),
+)
 RULES: Mapping[str, tuple[Gate, ...]] = {
     "sft": (_rule("loss", better_by=0.0), _rule("changed", at_least=0.05)),
-    "rl": (
-        _rule("win_rate", against="production", at_least=0.5),
-        _rule("loss", against="production", not_worse_by=0.3),
-        _rule("length_ratio", against="production", at_least=0.7),
-        _rule("length_ratio", against="production", at_most=1.3),
-        _rule("distinct_2", against="production", not_worse_by=0.05),
-    ),
+    "preference": _PREFERRED,
+    "rl": _PREFERRED,
 }
 
 

@@ -24,7 +24,7 @@ def never_passes(rule: Gate, clusters: int, contenders: Collection[str], judged:
     if rule.against is not None and rule.against not in contenders:
         return f"{rule.against} is not among the contenders"
     if rule.metric == "win_rate" and not judged:
-        return "nobody judges the answers of a recipe without [rl]"
+        return "nobody judges the answers of a recipe without [preference] or [rl]"
     if rule.metric.startswith(SCORE) and not scored:
         return "the task gives no score: only simulated raters do"
     metric = metric_of(rule.metric)

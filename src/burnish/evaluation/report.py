@@ -10,7 +10,7 @@ from burnish.evaluation.gates import ALPHA
 from burnish.evaluation.metrics import SCORE, UTILITY, number, shown
 from burnish.records import Figure, Json, Record
 
-ORDER = ("base", "prompt_only", "production", "start", "sft", "rl")
+ORDER = ("base", "prompt_only", "production", "start", "sft", "preference", "rl")
 SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
 FIRST = (UTILITY, "win_rate", "loss", "kl", "length", "cut", "distinct_2", "repeats", "changed")
 

@@ -13,7 +13,7 @@ from burnish.feedback.raters import RaterName, ensure_rater, raters
 from burnish.feedback.simulate import Reply, SimulatedRater, simulate_votes
 from burnish.feedback.snapshot import snapshot
 from burnish.feedback.summary import summary
-from burnish.feedback.votes import count, last_event, votes
+from burnish.feedback.votes import count, last_event, least_votes, votes
 from burnish.feedback.voting import Receipt, Seen, record_vote, undo
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "ensure_rater",
     "export_votes",
     "last_event",
+    "least_votes",
     "next_comparison",
     "raters",
     "record_vote",

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select
 
+from burnish.config import Recipe
 from burnish.feedback.comparisons import Purpose
 from burnish.records import Source, Vote, VoteKind
 from burnish.store import Store
@@ -70,6 +71,13 @@ def count(
 ) -> int:
     """How many votes stand; the arguments are those of ``votes``."""
     return len(votes(store, project, up_to, kinds, sources, campaign, purpose))
+
+
+def least_votes(recipe: Recipe) -> int:
+    """How many votes the stage that learns from them waits for; 0 where none does."""
+    if recipe.reward is not None:
+        return recipe.reward.min_comparisons
+    return recipe.preference.min_votes if recipe.preference is not None and recipe.preference.votes else 0
 
 
 def last_event(store: Store, project: str) -> int:

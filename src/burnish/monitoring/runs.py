@@ -124,7 +124,14 @@ def is_figure(value: Json) -> bool:
 def stage_of(lines: Iterable[Mapping[str, Json]]) -> str | None:
     """The stage that wrote a log, told by what it minimises; None while that is not known."""
     logged = {key for line in lines for key in line}
-    for key, stage in (("policy", "rl"), ("reward", "rl"), ("pairwise", "reward"), ("likelihood", "sft")):
+    for key, stage in (
+        ("policy", "rl"),
+        ("reward", "rl"),
+        ("preference", "preference"),
+        ("kto", "preference"),
+        ("pairwise", "reward"),
+        ("likelihood", "sft"),
+    ):
         if key in logged:
             return stage
     return None

@@ -8,11 +8,20 @@ from dataclasses import dataclass, field
 
 from burnish.data import Examples, Renderer, contradictions, gather, read_files
 from burnish.evaluation import RULES, check_rules, cluster, never_passes
+from burnish.feedback import least_votes
 from burnish.pipeline.advice import Situation, advise
 from burnish.pipeline.contracts import contract_lines
 from burnish.pipeline.project import Project
 from burnish.records import Json, Row, Split
-from burnish.training.settings import Choice, probe_for, reward_settings, rl_settings, sft_settings, shown
+from burnish.training.settings import (
+    Choice,
+    preference_settings,
+    probe_for,
+    reward_settings,
+    rl_settings,
+    sft_settings,
+    shown,
+)
 
 MOST = 10  # row numbers that a line lists
 TRAINED = ("\x1b[1;32m", "\x1b[0m")
@@ -182,7 +191,7 @@ def _settings(project: Project, examples: Examples) -> Section:
     """What every "auto" becomes, and why."""
     rows = len(examples.splits["train"])
     lines, facts = [], dict[str, Json]()
-    for stage, choices in stage_settings(project, rows):
+    for stage, choices in stage_settings(project, rows, _judged(project, examples)):
         facts[stage] = shown(choices)
         lines += [f"{stage}.{name} = {choice.value} ({choice.why})" for name, choice in choices.items()]
         if stage == "sft":
@@ -193,14 +202,34 @@ def _settings(project: Project, examples: Examples) -> Section:
     return Section("settings", tuple(lines), facts)
 
 
-def stage_settings(project: Project, rows: int) -> Iterator[tuple[str, dict[str, Choice]]]:
-    """The resolved settings of each stage that the recipe runs."""
+def stage_settings(project: Project, rows: int, judged: int) -> Iterator[tuple[str, dict[str, Choice]]]:
+    """The resolved settings of each stage that the recipe runs, for so many training rows and preferences."""
     recipe = project.recipe
     yield "sft", sft_settings(recipe, rows)
+    if recipe.preference is not None:
+        yield "preference", preference_settings(recipe, judged)
     if recipe.reward is not None:
         yield "reward", reward_settings(recipe)
     if recipe.rl is not None:
         yield "rl", rl_settings(recipe)
+
+
+def _judged(project: Project, examples: Examples) -> int:
+    """The pairs or labelled answers that a preference stage would learn from now.
+
+    Raises:
+        TrainingError: Its method does not fit the rows.
+    """
+    recipe = project.recipe
+    if recipe.preference is None:
+        return 0
+    rows = examples.splits.get("preferences", [])
+    if importlib.util.find_spec("torch"):
+        from burnish.training.judged import method_of
+
+        method_of(recipe, rows)
+    cast = project.votes_cast() if project.has_store and recipe.vote_kinds else 0
+    return len(rows) + max(cast, least_votes(recipe))
 
 
 def _gates(project: Project, examples: Examples) -> Section:
@@ -208,8 +237,9 @@ def _gates(project: Project, examples: Examples) -> Section:
     recipe = project.recipe
     sides = {"base", "start", "production"} | ({"prompt_only"} if recipe.evaluate.prompt_only else set())
     scored = recipe.feedback.simulate is not None
-    asked: list[tuple[str, Split]] = [("rl", "test")] if recipe.rl else [("sft", "test")]
-    if recipe.rl:  # what lets the supervised version serve while people vote
+    improver = "preference" if recipe.preference else "rl" if recipe.rl else None
+    asked: list[tuple[str, Split]] = [(improver or "sft", "test")]
+    if improver:  # what lets the supervised version serve while people vote
         asked.insert(0, ("sft", "dev"))
     lines, facts = [], []
     for stage, split in asked:
@@ -218,7 +248,7 @@ def _gates(project: Project, examples: Examples) -> Section:
         known = sides if split == "test" else sides - {"production", "prompt_only"}
         lines.append(f"{stage}: {len(rules)} rules on {clusters} independent {split} prompts")
         for rule in rules:
-            why = never_passes(rule, clusters, known, judged=stage == "rl", scored=scored)
+            why = never_passes(rule, clusters, known, judged=stage != "sft", scored=scored)
             facts.append({"stage": stage, "split": split, "metric": rule.metric, "never": why})
             if why:
                 lines.append(f"{stage}: the rule on {rule.metric} can never pass: {why}")

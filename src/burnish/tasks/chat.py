@@ -77,6 +77,13 @@ class ChatTask:
         answers = tuple(Answer(ids, [1.0] * len(ids), row=row) for ids in (answer_a_ids, answer_b_ids))
         return Tree(prompt_ids, answers, {"preference": preference, "votes": weight})
 
+    def labelled(
+        self, prompt_ids: Sequence[int], answer_ids: Sequence[int], label: float, weight: float = 1.0, row: int = 0
+    ) -> Tree:
+        """One answer: ``label`` is the share that called it good, ``weight`` how many votes say so."""
+        answer = Answer(answer_ids, [1.0] * len(answer_ids), row=row)
+        return Tree(prompt_ids, (answer,), {"label": label, "votes": weight})
+
     def reply(self, row: Row, sample: Sample) -> Reply:
         """A sampled answer as an own reward sees it."""
         finished = sample.finish_reason == "stop"

@@ -78,6 +78,24 @@ def sft_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
     }
 
 
+def preference_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
+    """Rank, learning rate, batch size and epochs of the preference stage for so many pairs or labelled answers."""
+    assert recipe.preference is not None
+    table = recipe.preference
+    batch = chosen(table.batch_size, 8 if rows >= 64 else 4, f"{rows} rows")
+    passes = max(1, -(-SMALLEST_UPDATES * int(batch.value) // max(rows, 1)))
+    epochs = chosen(table.epochs, min(passes, 3), f"at least {SMALLEST_UPDATES} updates, at most 3 passes")
+    return {
+        "rank": chosen(recipe.adapt.rank, 16, "as in the supervised stage, whose adapter goes on"),
+        "learning_rate": chosen(
+            table.learning_rate, 2e-4, "a fifth of the supervised stage's: it starts where that ended"
+        ),
+        "batch_size": batch,
+        "epochs": epochs,
+        **paced(table, "preference", max(1, -(-rows // int(batch.value))) * int(epochs.value)),
+    }
+
+
 def reward_settings(recipe: Recipe) -> dict[str, Choice]:
     """Rank, learning rate and epochs of the reward stage."""
     assert recipe.reward is not None

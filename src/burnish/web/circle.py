@@ -21,7 +21,14 @@ State = Literal["done", "running", "waiting", "refused", "ahead"]
 COLUMNS = ("win_rate", "loss", "kl", "length", "cut", "distinct_2")  # beside the utility
 KINDS = {"compare": "comparison", "edit": "correction"}
 TITLES = {"kl": "KL", "cut": "Cut off"}
-CONTENDERS = {"base": "Base", "prompt_only": "Prompt only", "sft": "SFT", "rl": "RL", "import": "Imported"}
+CONTENDERS = {
+    "base": "Base",
+    "prompt_only": "Prompt only",
+    "sft": "SFT",
+    "preference": "Preference",
+    "rl": "RL",
+    "import": "Imported",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,32 +187,32 @@ def _stage(record: Record) -> str:
 
 def _stages(store: Store, project: str, recipe: Recipe, turn: Turn) -> list[tuple[str, str | None, str | None]]:
     """Title, what the stage made (None: nothing yet) and the page about it, in the order of the circle."""
-    made, loops = turn.made, recipe.rl is not None
+    made, stage = turn.made, "preference" if recipe.preference is not None else "rl"
+    loops = recipe.preference is not None or recipe.rl is not None
     sft, last, verdict, tested = made.get("sft"), made.get("candidate"), made.get("verdict"), made.get("evaluation")
-    improved = last if last is not None and last.body["stage"] == "rl" else made.get("rl")
+    improved = last if last is not None and last.body["stage"] == stage else made.get(stage)
     if (not turn.over or turn.why) and loops:  # the first gate, on dev, lets the supervised version serve
-        verdict = verdict if verdict is not None and verdict.body["stage"] == "rl" else None
+        verdict = verdict if verdict is not None and verdict.body["stage"] == stage else None
         tested = tested if tested is not None and tested.body["split"] == "test" else None
     decided = ("passed" if verdict.body["passed"] else "said no") if verdict is not None else None
     production = registry.production(store, project)
     return [
         ("Data", _rows(made.get("dataset")), None),
         ("SFT", sft.name if sft else None, _page(sft)),
-        *(_learned(made) if recipe.reward is not None else []),
-        *([("RL", improved.name if improved else None, _page(improved))] if loops else []),
+        *(_learned(made, recipe) if recipe.vote_kinds else []),
+        *([(CONTENDERS[stage], improved.name if improved else None, _page(improved))] if loops else []),
         ("Evaluation", f"{len(tested.body['rows'])} prompts" if tested else None, None),
         ("Gate", decided, _page(improved or sft)),
         ("Serving", production.name if production is not None and decided == "passed" else None, "/chat"),
     ]
 
 
-def _learned(made: Mapping[str, Record]) -> list[tuple[str, str | None, str | None]]:
-    """Votes, and the reward learned from them."""
+def _learned(made: Mapping[str, Record], recipe: Recipe) -> list[tuple[str, str | None, str | None]]:
+    """Votes, and the reward learned from them, where one is."""
     snapshot, reward = made.get("snapshot"), made.get("reward")
-    return [
-        ("Votes", count(snapshot.body["votes"], "vote") if snapshot else None, "/compare"),
-        ("Reward", _accuracy(reward) if reward else None, f"/runs/{reward.id}" if reward else None),
-    ]
+    votes = ("Votes", count(snapshot.body["votes"], "vote") if snapshot else None, "/compare")
+    learned = ("Reward", _accuracy(reward) if reward else None, f"/runs/{reward.id}" if reward else None)
+    return [votes, learned] if recipe.reward is not None else [votes]
 
 
 def _page(version: Record | None) -> str | None:
@@ -219,9 +226,9 @@ def _open(store: Store, project: str, recipe: Recipe, step: Step) -> Step:
     if step.state == "ahead":
         return Step(step.title, step.state, "to come")
     words = "running" if step.state == "running" else "waits for burnish run"
-    if step.title == "Votes" and recipe.reward is not None:
+    if step.title == "Votes":
         cast = feedback.count(store, project, sources=recipe.feedback.sources, purpose="train")
-        words = f"{cast} of {recipe.reward.min_comparisons}"
+        words = f"{cast} of {feedback.least_votes(recipe)}"
     elif step.title == "Gate":
         judging = [item.campaign for item in feedback.comparisons(store, project) if item.purpose == "judge"]
         if judging:
@@ -249,7 +256,7 @@ def _refusal(store: Store, verdict: Record) -> dict[str, Json] | None:
 
 
 def _next_turn(store: Store, project: str, recipe: Recipe) -> str | None:
-    if recipe.reward is None:
+    if not recipe.vote_kinds:
         return None
     snapshots = store.records(project, "snapshot")
     until = snapshots[-1].body["up_to"] if snapshots else 0

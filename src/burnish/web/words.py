@@ -11,6 +11,7 @@ from burnish.records import Figure, Json
 STAGES = {
     "base": "base model",
     "sft": "supervised fine-tuning",
+    "preference": "preference training",
     "rl": "reinforcement learning",
     "import": "importing an adapter",
 }

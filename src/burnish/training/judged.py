@@ -1,0 +1,148 @@
+"""What the preference stage learns from: rows of a file and votes, as the trees that a method reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from burnish.config import Recipe
+from burnish.data.split import hold_out
+from burnish.errors import TrainingError
+from burnish.feedback import votes as votes_until
+from burnish.models.artifacts import Loaded
+from burnish.objectives.methods import METHODS, Method
+from burnish.objectives.stream import Answer, Tree
+from burnish.objectives.unpaired import mismatch
+from burnish.records import Record, Row
+from burnish.rewards.pairs import Label, Pair, labels_of, pairs_of
+from burnish.store import Store, derive_seed
+from burnish.tasks import task_for
+from burnish.tasks.chat import ChatTask
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Trees in the order of their sources, and which of them are only measured on."""
+
+    trees: list[Tree]
+    held: list[bool]
+
+
+def method_of(recipe: Recipe, rows: Sequence[Row] = ()) -> tuple[Method, dict[str, float]]:
+    """The recipe's method with its settings, once it is known to fit what it learns from.
+
+    Raises:
+        TrainingError: The method reads no such setting, or needs pairs where there are only labels.
+    """
+    assert recipe.preference is not None
+    table = recipe.preference
+    method = METHODS[table.method]
+    asked = {
+        "beta": table.beta,
+        "label_smoothing": table.label_smoothing,
+        "gamma": table.gamma,
+        "sft": table.sft,
+        "desirable": table.desirable,
+        "undesirable": table.undesirable,
+    }
+    given = {name: float(value) for name, value in asked.items() if value != "auto"}
+    try:
+        settings = method.settings(given)
+    except TrainingError as error:
+        raise TrainingError(error.what, where="preference.method", mend=error.mend) from error
+    single = [row.number for row in rows if row.rejected is None]
+    if method.rows == "pairs" and single:
+        shown = f"{', '.join(map(str, single[:5]))}{' ...' if single[5:] else ''}"
+        raise TrainingError(
+            f"{method.name} compares two answers, and {len(single)} rows of data.preferences have one with a label "
+            f"(rows {shown})",
+            where="preference.method",
+            mend='set method = "kto", which learns from labels, or give each row a rejected answer',
+        )
+    if method.rows == "pairs" and "thumb" in table.learn_from:
+        raise TrainingError(
+            f"{method.name} compares two answers, and a thumb judges one",
+            where="preference.learn_from",
+            mend='set method = "kto", or learn from "compare"',
+        )
+    return method, settings
+
+
+def gather_judged(
+    recipe: Recipe,
+    method: Method,
+    loaded: Loaded,
+    rows: Sequence[Row],
+    snapshot: Record | None,
+    store: Store,
+    seed: int,
+) -> Judged:
+    """The trees of all that the stage learns from, rows first.
+
+    All answers to one prompt, and to prompts that nearly repeat each other in the file, are on one side.
+
+    Raises:
+        TrainingError: There is nothing to learn, or nothing is preferred to anything.
+    """
+    assert recipe.preference is not None
+    table, task = recipe.preference, task_for(recipe, loaded.renderer)
+    labels = method.rows == "labels"
+    trees: list[Tree] = []
+    held: list[bool] = []
+    out = {row.number for row in hold_out(rows, table.held_out)[1]}
+    for row in rows:
+        made = _of_row(row, task, labels)
+        trees += made
+        held += [row.number in out] * len(made)
+    for number, said in enumerate(_votes(recipe, loaded, snapshot, store, labels), 1):
+        made = _of_pair(said.tree(task, number), labels) if isinstance(said, Pair) else [said.tree(task, number)]
+        trees += made
+        held += [derive_seed(seed, "held out", said.cluster) % 1000 < 1000 * table.held_out] * len(made)
+    _require_preference(trees, held)
+    if labels:
+        others = mismatch(trees)
+        trees = [Tree(t.prompt, t.answers, t.streams, o.answers[0]) for t, o in zip(trees, others, strict=True)]
+    return Judged(trees, held)
+
+
+def _votes(
+    recipe: Recipe, loaded: Loaded, snapshot: Record | None, store: Store, labels: bool
+) -> Sequence[Pair | Label]:
+    if snapshot is None:
+        return []
+    frozen, kinds = snapshot.body, recipe.vote_kinds
+    votes = votes_until(store, recipe.name, frozen["up_to"], kinds, frozen["sources"], purpose="train")
+    found: list[Pair | Label] = [*pairs_of(store, votes, loaded.renderer, recipe.data.max_length)]
+    return found + (labels_of(store, votes, recipe.data.max_length) if labels else [])
+
+
+def _of_row(row: Row, task: ChatTask, labels: bool) -> list[Tree]:
+    prompt = task.prompt_ids(row)
+    answer = task.renderer.answer(row.answer or "")
+    if row.rejected is None:
+        return [task.labelled(prompt, answer, float(bool(row.label)), row=row.number)]
+    pair = task.pair(prompt, answer, task.renderer.answer(row.rejected), 1.0, row=row.number)
+    if row.margin is not None:
+        pair = Tree(pair.prompt, pair.answers, {**pair.streams, "margin": row.margin})
+    return _of_pair(pair, labels)
+
+
+def _of_pair(pair: Tree, labels: bool) -> list[Tree]:
+    """The pair, or, for a method that reads labels, its two answers: each is good by the share of votes that it won."""
+    if not labels:
+        return [pair]
+    won, votes = (float(pair.streams[name]) for name in ("preference", "votes"))  # type: ignore[arg-type]
+    return [
+        Tree(pair.prompt, (Answer(a.ids, a.weights, row=a.row),), {"label": share, "votes": votes})
+        for a, share in zip(pair.answers, (won, 1.0 - won), strict=True)
+    ]
+
+
+def _require_preference(trees: Sequence[Tree], held: Sequence[bool]) -> None:
+    learned = [tree for tree, out in zip(trees, held, strict=True) if not out]
+    if not learned:
+        raise TrainingError(
+            "there is no preference to learn from", mend="burnish check says why rows were left out; or lower held_out"
+        )
+    if all(tree.streams.get("preference", tree.streams.get("label")) == 0.5 for tree in learned):
+        raise TrainingError("every vote is a tie: there is no preference to learn", mend="ask more raters")
