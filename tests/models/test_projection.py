@@ -7,7 +7,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from burnish.errors import ModelError
-from burnish.models.projection import target_logp
+from burnish.models.projection import project
+from burnish.models.teacher import FullTeacher, TopTeacher, most_likely
+from burnish.objectives import Top
 
 
 @pytest.fixture
@@ -23,29 +25,23 @@ def test_values_and_gradients_are_those_of_full_logits(parts, temperature):
     hidden_SD, head_VD, targets_S = parts
     logp_SV = (hidden_SD @ head_VD.T / temperature).log_softmax(1)
     wanted = logp_SV.gather(1, targets_S[:, None])[:, 0], -(logp_SV.exp() * logp_SV).sum(1)
-    found = target_logp(hidden_SD, head_VD, targets_S, temperature, entropy=True)
-    scale_S = torch.linspace(-1, 2, len(hidden_SD), dtype=torch.float64)
-    for mine, theirs in zip(found, wanted, strict=True):
-        assert torch.allclose(mine, theirs, atol=1e-12)
-        (one,) = torch.autograd.grad((mine * scale_S).sum(), hidden_SD, retain_graph=True)
-        (other,) = torch.autograd.grad((theirs * scale_S).sum(), hidden_SD, retain_graph=True)
-        assert torch.allclose(one, other, atol=1e-12)
-    both = torch.autograd.grad(sum((one * scale_S).sum() for one in found), hidden_SD)[0]
-    all_of_it = torch.autograd.grad(sum((one * scale_S).sum() for one in wanted), hidden_SD)[0]
-    assert torch.allclose(both, all_of_it, atol=1e-12)
+    projected = project(hidden_SD, head_VD, targets_S, temperature, entropy=True)
+    found = projected.logp_S, projected.entropy_S
+    same_value_and_gradient(hidden_SD, found, wanted)
 
 
 def test_by_hand():
     hidden_SD = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    logp_S, entropy_S = target_logp(hidden_SD, torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0]))
-    assert logp_S.item() == pytest.approx(-0.313262, abs=1e-6)  # 1 - log(e + 1)
-    assert entropy_S is None
-    logp_S.backward()
+    found = project(hidden_SD, torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0]))
+    assert found.logp_S.item() == pytest.approx(-0.313262, abs=1e-6)  # 1 - log(e + 1)
+    assert found.entropy_S is found.teacher_kl_S is None
+    found.logp_S.backward()
     assert hidden_SD.grad.tolist() == [pytest.approx([0.268941, 0.0], abs=1e-6)]
 
 
 def test_full_logits_are_never_built(parts):
     hidden_SD, head_VD, targets_S = parts
+    teacher_SE, teacher_VE = hidden_SD.detach()[:, :5] + 1, head_VD[:, :5]
 
     class Largest(TorchDispatchMode):
         seen = 0
@@ -57,19 +53,103 @@ def test_full_logits_are_never_built(parts):
             return out
 
     with Largest():
-        logp_S, entropy_S = target_logp(hidden_SD, head_VD, targets_S, entropy=True)
-        (logp_S.sum() + entropy_S.sum()).backward()
+        found = project(hidden_SD, head_VD, targets_S, entropy=True, teacher=FullTeacher(teacher_SE, teacher_VE))
+        (found.logp_S.sum() + found.entropy_S.sum() + found.teacher_kl_S.sum()).backward()
     assert 600 * 8 < Largest.seen < 600 * 50 / 2
 
 
 def test_nothing_supervised(parts):
     hidden_SD, head_VD, _ = parts
-    logp_S, entropy_S = target_logp(hidden_SD[:0], head_VD, torch.zeros(0, dtype=torch.long), entropy=True)
-    assert logp_S.shape == entropy_S.shape == (0,)
-    logp_S.sum().backward()
+    teacher = TopTeacher(Top(torch.zeros(0, 3, dtype=torch.long), torch.zeros(0, 3)))
+    found = project(hidden_SD[:0], head_VD, torch.zeros(0, dtype=torch.long), entropy=True, teacher=teacher)
+    assert found.logp_S.shape == found.entropy_S.shape == found.teacher_kl_S.shape == (0,)
+    (found.logp_S.sum() + found.teacher_kl_S.sum()).backward()
 
 
 def test_a_trainable_head_is_refused(parts):
     hidden_SD, head_VD, targets_S = parts
     with pytest.raises(ModelError, match="frozen output head"):
-        target_logp(hidden_SD, head_VD.requires_grad_(), targets_S)
+        project(hidden_SD, head_VD.requires_grad_(), targets_S)
+
+
+@pytest.fixture
+def teacher():
+    """Hidden states of another width, and an output head over the same vocabulary."""
+    generator = torch.Generator().manual_seed(1)
+    return (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((600, 5), (50, 5)))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_the_kl_of_a_full_teacher_is_that_of_full_logits(parts, teacher, temperature):
+    hidden_SD, head_VD, targets_S = parts
+    teacher_SE, teacher_VE = teacher
+    found = project(hidden_SD, head_VD, targets_S, teacher=FullTeacher(teacher_SE, teacher_VE, temperature))
+    student_SV = (hidden_SD @ head_VD.T / temperature).log_softmax(1)
+    teacher_SV = (teacher_SE @ teacher_VE.T / temperature).log_softmax(1)
+    wanted_S = (teacher_SV.exp() * (teacher_SV - student_SV)).sum(1)
+    logp_S = (hidden_SD @ head_VD.T).log_softmax(1).gather(1, targets_S[:, None])[:, 0]
+    same_value_and_gradient(hidden_SD, (found.logp_S, found.teacher_kl_S), (logp_S, wanted_S))
+
+
+@pytest.mark.parametrize(("most", "temperature"), [(1, 1.0), (6, 1.0), (6, 2.5), (50, 1.0), (80, 1.0)])
+def test_the_kl_of_a_top_teacher_is_that_of_named_tokens_and_one_bucket(parts, teacher, most, temperature):
+    hidden_SD, head_VD, targets_S = parts
+    teacher_SE, teacher_VE = teacher
+    top = most_likely(teacher_SE, teacher_VE, most, temperature, chunk=100)
+    found = project(hidden_SD, head_VD, targets_S, teacher=TopTeacher(top, temperature))
+    student_SV = (hidden_SD @ head_VD.T / temperature).log_softmax(1)
+    p_SK, t_SK = student_SV.gather(1, top.ids).exp(), top.logp.exp()
+    wanted_S = (t_SK * (t_SK.log() - p_SK.log())).sum(1)
+    if most < 50:
+        rest_t_S, rest_p_S = 1 - t_SK.sum(1), 1 - p_SK.sum(1)
+        wanted_S = wanted_S + rest_t_S * (rest_t_S / rest_p_S).log()
+    else:  # every token is named: the whole distribution's
+        full_S = project(hidden_SD, head_VD, targets_S, teacher=FullTeacher(teacher_SE, teacher_VE)).teacher_kl_S
+        assert torch.allclose(found.teacher_kl_S, full_S, atol=1e-9)
+    same_value_and_gradient(hidden_SD, (found.teacher_kl_S,), (wanted_S,), atol=1e-9)
+
+
+def same_value_and_gradient(hidden_SD, found, wanted, atol=1e-12):
+    scale_S = torch.linspace(-1, 2, len(hidden_SD), dtype=torch.float64)
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert torch.allclose(mine, theirs, atol=atol)
+        (one,) = torch.autograd.grad((mine * scale_S).sum(), hidden_SD, retain_graph=True)
+        (other,) = torch.autograd.grad((theirs * scale_S).sum(), hidden_SD, retain_graph=True)
+        assert torch.allclose(one, other, atol=atol)
+        assert other.abs().max() > 1e-3
+    both = torch.autograd.grad(sum((one * scale_S).sum() for one in found), hidden_SD)[0]
+    all_of_it = torch.autograd.grad(sum((one * scale_S).sum() for one in wanted), hidden_SD)[0]
+    assert torch.allclose(both, all_of_it, atol=atol)
+
+
+def test_a_place_may_name_fewer_tokens_or_none(parts):
+    hidden_SD, head_VD, targets_S = (part[:3] if part is not parts[1] else part for part in parts)
+    none = -torch.inf
+    short = Top(
+        torch.tensor([[4, 9, -1], [-1, -1, -1], [7, 8, 9]]), torch.tensor([[-1, -2, none], [none] * 3, [-1, -1.5, -3]])
+    )
+    found_S = project(hidden_SD, head_VD, targets_S, teacher=TopTeacher(short)).teacher_kl_S
+    alone = (
+        Top(torch.tensor([[4, 9]]), torch.tensor([[-1.0, -2.0]])),
+        Top(torch.tensor([[7, 8, 9]]), torch.tensor([[-1, -1.5, -3]])),
+    )
+    for place, top in zip((0, 2), alone, strict=True):
+        at = slice(place, place + 1)
+        one_S = project(hidden_SD[at], head_VD, targets_S[at], teacher=TopTeacher(top)).teacher_kl_S
+        assert found_S[place].item() == pytest.approx(one_S.item(), abs=1e-12)
+        (mine,) = torch.autograd.grad(found_S[place], hidden_SD, retain_graph=True)
+        (theirs,) = torch.autograd.grad(one_S.sum(), hidden_SD)
+        assert torch.allclose(mine, theirs, atol=1e-12)
+    assert found_S[1].item() == 0.0
+    assert torch.autograd.grad(found_S[1], hidden_SD)[0].abs().max() == 0.0
+
+
+def test_a_teachers_kl_by_hand():
+    """The student says 1/2, 1/4, 1/4. The teacher names the first token at 1/4: three quarters are left over."""
+    hidden_SD = torch.tensor([[1.0]], requires_grad=True)
+    head_VD = torch.tensor([[0.693147], [0.0], [0.0]])
+    teacher = TopTeacher(Top(torch.tensor([[0]]), torch.tensor([[0.25]]).log()))
+    kl_S = project(hidden_SD, head_VD, torch.tensor([0]), teacher=teacher).teacher_kl_S
+    assert kl_S.item() == pytest.approx(0.130812, abs=1e-6)  # 1/4 log 1/2 + 3/4 log 3/2
+    kl_S.backward()
+    assert hidden_SD.grad.item() == pytest.approx(0.25 * 0.693147, abs=1e-6)  # (1/2 - 1/4) x the head's row

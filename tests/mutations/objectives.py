@@ -10,6 +10,12 @@ PREFERENCE, UNPAIRED, METHODS = ROOM + "preference.py", ROOM + "unpaired.py", RO
 ON_STREAM, ON_TERMS = "tests/objectives/test_stream.py::", "tests/objectives/test_terms.py::"
 ON_PREFERENCE, ON_UNPAIRED = "tests/objectives/test_preference.py::", "tests/objectives/test_unpaired.py::"
 ON_METHODS = "tests/objectives/test_methods.py::"
+TEACHER, PROJECTION, LOOP = (
+    "src/burnish/models/teacher.py",
+    "src/burnish/models/projection.py",
+    "src/burnish/training/loop.py",
+)
+ON_PROJECTION, ON_LEARNING = "tests/models/test_projection.py::", "tests/training/test_learning.py::"
 FLAT = "tests/models/test_flat.py::"
 
 MUTATIONS = [
@@ -212,8 +218,8 @@ MUTATIONS = [
     Mutation(
         name="SimPO without its gamma",
         file=PREFERENCE,
-        old="F.logsigmoid(beta * m - gamma)",
-        new="F.logsigmoid(beta * m)",
+        old="asked = beta * m_P - gamma",
+        new="asked = beta * m_P",
         tests=ON_PREFERENCE + "test_simpo",
     ),
     Mutation(
@@ -271,5 +277,61 @@ MUTATIONS = [
         old="return TermResult(-total, {",
         new="return TermResult(-total.detach().requires_grad_(), {",
         tests=ON_TERMS + "test_entropy",
+    ),
+    Mutation(
+        name="IPO lengthens its goal with the answer",
+        file=PREFERENCE,
+        old='if kind == "ipo":',
+        new="if False:",
+        tests="tests/objectives/test_golden.py::test_preference_methods",
+    ),
+    Mutation(
+        name="KTO's reference point is that of a micro-batch",
+        file=LOOP,
+        old="stream.window = window",
+        new="stream.window = self._statistics(trees[: stream.trees])",
+        tests=ON_LEARNING + "test_the_gradient_does_not_depend_on_the_cut",
+    ),
+    Mutation(
+        name="the teacher's KL has the wrong direction",
+        file=TEACHER,
+        old="return (t_CV * (teacher_CV - logp_CV)).sum(1), ",
+        new="return (logp_CV.exp() * (logp_CV - teacher_CV)).sum(1), ",
+        tests=ON_PROJECTION + "test_the_kl_of_a_full_teacher_is_that_of_full_logits",
+    ),
+    Mutation(
+        name="the teacher's KL has another direction's gradient",
+        file=TEACHER,
+        old="logp_CV.exp().sub_(t_CV)",
+        new="logp_CV.exp() * (logp_CV - teacher_CV - (logp_CV.exp() * (logp_CV - teacher_CV)).sum(1, keepdim=True))",
+        tests=ON_PROJECTION + "test_the_kl_of_a_full_teacher_is_that_of_full_logits",
+    ),
+    Mutation(
+        name="a teacher's KL without gradient",
+        file=PROJECTION,
+        old="grad_SD.addcmul_(kl_slope_SD, kl_grad_S[:, None])",
+        new="pass",
+        tests=ON_PROJECTION + "test_the_kl_of_a_full_teacher_is_that_of_full_logits",
+    ),
+    Mutation(
+        name="what a teacher leaves unnamed is forgotten",
+        file=TEACHER,
+        old="return gaps_CK.sum(1) + rest_C, ",
+        new="return gaps_CK.sum(1), ",
+        tests=ON_PROJECTION + "test_a_teachers_kl_by_hand",
+    ),
+    Mutation(
+        name="the teacher is not softened",
+        file=TEACHER,
+        old="log_softmax(self.hidden_SE[part] @ self.head_VE.T, self.temperature)",
+        new="log_softmax(self.hidden_SE[part] @ self.head_VE.T, 1.0)",
+        tests=ON_PROJECTION + "test_the_kl_of_a_full_teacher_is_that_of_full_logits",
+    ),
+    Mutation(
+        name="a teacher's tokens lie beside another position",
+        file=STREAM,
+        old="answer.top.ids[index], answer.top.logp[index]",
+        new="answer.top.ids[0], answer.top.logp[0]",
+        tests="tests/objectives/test_distillation.py::test_what_a_teacher_says_lies_beside_the_positions_that_are_trained",
     ),
 ]

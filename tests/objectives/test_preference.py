@@ -156,8 +156,11 @@ def test_simpo(beta, gamma, preference, loss, gradient):
 
 
 def test_simpo_with_label_smoothing():
-    result = simpo(tensor([-1.0]), tensor([-1.5]), 2.0, 1.0, label_smoothing=0.25)
-    assert result.total.item() == pytest.approx(0.75 * LOG2 + 0.25 * 2.126928, abs=1e-6)
+    a_P = leaf(-1.0)
+    result = simpo(a_P, tensor([-1.5]), 2.0, 0.5, label_smoothing=0.25)  # the lead is 1/2 beyond what is asked
+    assert result.total.item() == pytest.approx(0.75 * 0.474077 + 0.25 * 0.974077, abs=1e-6)
+    result.total.backward()
+    assert a_P.grad.item() == pytest.approx(2 * (-0.377541 + 0.25), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +205,11 @@ def test_preference_term():
     assert result.metrics["chosen_reward"].item() == pytest.approx(0.5 * (2 + 2 * 2 + 0.5))
     assert result.metrics["rejected_reward"].item() == pytest.approx(0.5 * (-2 + 2 * -1 + 0.5))
     sloped = preference_term("ipo", beta=0.5).loss(Outputs(logp_S), pack(TREES, 100)[0])
-    sloped.total.backward()  # 2 (m - 1) a token: 2 x 3; two votes of 2 (3 - 1) for b; a tie: (m - 1) + (m + 1) = 2
-    assert logp_S.grad.tolist() == pytest.approx([0, 6, 6, -6, 0, 0, -8, 8, 8, 8, 2, -2])
+    # means: 1 and -2; -1 and 2/3 (two votes for b); 1 and 0 (a tie): 2 (m - 1), over the tokens of an answer
+    sloped.total.backward()
+    assert sloped.total.item() == pytest.approx((3 - 1) ** 2 + 2 * (5 / 3 - 1) ** 2 + (0 + 4) / 2)
+    wanted = [0, 2, 2, -4, 0, 0, *[-8 / 3], *[8 / 9] * 3, 2, -2]
+    assert logp_S.grad.tolist() == pytest.approx(wanted)
 
 
 def test_simpo_term_takes_the_mean_of_an_answers_tokens():

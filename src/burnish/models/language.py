@@ -21,7 +21,7 @@ from burnish.models import adapters, attention
 from burnish.models.adapters import Lora
 from burnish.models.base import Base
 from burnish.models.layer import decoder_layer
-from burnish.models.projection import target_logp
+from burnish.models.projection import project
 from burnish.objectives import Outputs, Stream
 
 
@@ -130,8 +130,8 @@ class LanguageModel:
         if not self._fits(stream):
             return self.logp_slow(stream, temperature, entropy)
         hidden_SD = self.hidden(stream)[stream.take_S]
-        logp_S, entropy_S = target_logp(hidden_SD, self.head, stream.targets_S, temperature, entropy)
-        return Outputs(logp_S, entropy_S)
+        found = project(hidden_SD, self.head, stream.targets_S, temperature, entropy)
+        return Outputs(found.logp_S, found.entropy_S)
 
     def logp_slow(self, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
         """The slow twin of ``logp``: plain forward, one row at a time, eager attention, full logits."""

@@ -1,5 +1,6 @@
 """The objective core: the flat batch, the loss terms, and the table of preference methods."""
 
+from burnish.objectives.distillation import distillation, distillation_term
 from burnish.objectives.methods import METHODS, Method
 from burnish.objectives.own import PairLogps, own_method
 from burnish.objectives.preference import (
@@ -14,7 +15,7 @@ from burnish.objectives.preference import (
     simpo_term,
     smoothed,
 )
-from burnish.objectives.stream import Answer, Span, Stream, Tree, pack
+from burnish.objectives.stream import Answer, Span, Stream, Top, Tree, pack
 from burnish.objectives.terms import (
     Outputs,
     Statistic,
@@ -42,8 +43,11 @@ __all__ = [
     "Stream",
     "Term",
     "TermResult",
+    "Top",
     "Tree",
     "chosen_term",
+    "distillation",
+    "distillation_term",
     "entropy",
     "entropy_term",
     "kl",

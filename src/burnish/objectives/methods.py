@@ -109,7 +109,9 @@ def _of_margin(name: str, summary: str, kind: Margin, smoothing: Smoothing = "co
 
 _ROWS = (
     _of_margin("dpo", "the better answer ahead of the other, against the start version (logistic loss)", "sigmoid"),
-    _of_margin("ipo", "as dpo, with a margin of 1 / (2 beta) nats as the goal: clear pairs do not run away", "ipo"),
+    _of_margin(
+        "ipo", "as dpo, with a margin of 1 / (2 beta) nats a token as the goal: clear pairs do not run away", "ipo"
+    ),
     _of_margin("hinge", "as dpo, until the margin is 1 / beta nats: pairs beyond it teach nothing", "hinge"),
     _of_margin(
         "robust",

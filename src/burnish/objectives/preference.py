@@ -29,7 +29,7 @@ def smoothed(preference_P: Tensor, label_smoothing: float, smoothing: Smoothing 
 
     conservative: p' = (1 - eps) p + eps (1 - p), the expected vote (Mitchell 2023, ericmitchell.ai/cdpo.pdf), so that
     the best margin is finite. robust: p' = (p - eps) / (1 - 2 eps), from 0 - to 1 + eps / (1 - 2 eps): the loss whose
-    expectation under flipped votes is the loss of the true ones (Chowdhury et al. 2024, arXiv:2403.00409 eq. 8).
+    expectation under flipped votes is the loss of the true ones (Chowdhury et al. 2024, arXiv:2403.00409).
 
     Raises:
         TrainingError: ``label_smoothing`` is not from 0 to below 0.5.
@@ -71,10 +71,11 @@ def preference_margin(
     label_smoothing: float = 0.0,
     smoothing: Smoothing = "conservative",
 ) -> TermResult:
-    """Losses of m, the first answer's log pi / reference less the second's, each summed over the answer. Unit: pair.
+    """Losses of m, by how much the first answer's log pi - log reference leads the second's. Unit: pair.
 
     sigmoid: l(m) = -log s(beta m) (DPO, Rafailov et al. 2023, arXiv:2305.18290); hinge: max(0, 1 - beta m) (SLiC,
-    Zhao et al. 2023, arXiv:2305.10425); ipo: (m - 1 / (2 beta))^2 (Azar et al. 2023, arXiv:2310.12036 eq. 17).
+    Zhao et al. 2023, arXiv:2305.10425); both with the sum over an answer's tokens. ipo: (m - 1 / (2 beta))^2 (Azar et
+    al. 2023, arXiv:2310.12036 eq. 17), with their mean, as its authors ran it: a goal in nats a token.
     ``preference_P``: None where the first answer always won; ``votes_P``: None is one each. Metrics: "accuracy" (a
     tie counts a half), "margin", the votes' mean of (2 p - 1) m in nats: 0 exactly where the policy is the reference.
     """
@@ -98,9 +99,19 @@ def simpo(
     """SimPO: l(m) = -log s(beta m - gamma), m = a - b, each the mean log pi of an answer's tokens. Unit: pair.
 
     Meng et al. 2024, arXiv:2405.14734 eq. 6; no reference. ``gamma`` >= 0 is by how much the reward beta a of the
-    better answer should lead. Votes and metrics are those of ``preference_margin``.
+    better answer should lead. Label smoothing leaves that goal where it is: -(1 - eps) log s(beta m - gamma) - eps log
+    s(gamma - beta m). Votes and metrics are those of ``preference_margin``.
+
+    Raises:
+        TrainingError: ``label_smoothing`` is not from 0 to below 0.5.
     """
-    return _both_ways(lambda m: -F.logsigmoid(beta * m - gamma), a_P - b_P, preference_P, votes_P, label_smoothing)
+    kept = smoothed(torch.ones_like(a_P), label_smoothing)
+
+    def loss(m_P: Tensor) -> Tensor:
+        asked = beta * m_P - gamma
+        return -(kept * F.logsigmoid(asked) + (1 - kept) * F.logsigmoid(-asked))
+
+    return _both_ways(loss, a_P - b_P, preference_P, votes_P)
 
 
 def orpo(
@@ -112,7 +123,7 @@ def orpo(
 ) -> TermResult:
     """ORPO's odds ratio: l(m) = -log s(m), m = log odds(a) - log odds(b), odds = e^x / (1 - e^x). Unit: pair.
 
-    a and b are the mean log pi of an answer's tokens. Hong et al. 2024, arXiv:2403.07691 eq. 6 and 7; no reference. It
+    a and b are the mean log pi of an answer's tokens. Hong et al. 2024, arXiv:2403.07691; no reference. It
     is ORPO's second summand: the first is the likelihood of the better answer. Votes and metrics are those of
     ``preference_margin``. Not finite where an answer has probability 1 in fp32.
     """
@@ -144,8 +155,9 @@ def preference_term(
 ) -> Term:
     """``preference_margin`` on the answers of trees that carry "preference", each with "reference_logp". Unit: pair.
 
-    Only Bradley-Terry reads "margin". Metrics: those of the loss, and "chosen_reward" and "rejected_reward": the mean
-    of beta (log pi - log reference) of the answer that a vote chose, and of the other (a tie counts a half of each).
+    An answer's log ratio is the sum over its tokens, for "ipo" their mean. Only Bradley-Terry reads "margin". Metrics:
+    those of the loss, and "chosen_reward" and "rejected_reward": the mean of beta times the log ratio of the answer
+    that a vote chose, and of the other (a tie counts a half of each).
 
     Raises (from ``count``, before any forward):
         TrainingError: As ``pairwise_term``; an answer has no supervised token or no "reference_logp".
@@ -155,6 +167,8 @@ def preference_term(
         weights = reading.weights(stream, having="reference_logp")
         ratio_S = reading.given(outputs.logp_S) - reading.figure(stream, "reference_logp", weights)
         ratio_A, pairs = reading.sums(ratio_S, weights, stream), reading.pairs(stream)
+        if kind == "ipo":
+            ratio_A = ratio_A / reading.sums(torch.ones_like(weights), weights, stream)
         a, b = ratio_A[pairs.a_P], ratio_A[pairs.b_P]
         found = preference_margin(a - b, kind, beta, pairs.preference_P, pairs.votes_P, label_smoothing, smoothing)
         return _with_rewards(found, beta * a.detach(), beta * b.detach(), pairs)
@@ -235,7 +249,7 @@ def _both_ways(
     margin_P: Tensor,
     preference_P: Tensor | None,
     votes_P: Tensor | None,
-    label_smoothing: float,
+    label_smoothing: float = 0.0,
     smoothing: Smoothing = "conservative",
 ) -> TermResult:
     preference = torch.ones_like(margin_P) if preference_P is None else preference_P

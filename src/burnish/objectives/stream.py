@@ -16,18 +16,35 @@ from torch import Tensor
 from burnish.errors import TrainingError
 
 
+@dataclass(frozen=True, eq=False)
+class Top:
+    """What a teacher finds most likely at each of L places: ids [L, K] (whole numbers), and their logprobs [L, K].
+
+    The logprobs are those of the teacher's whole distribution, so that what K tokens leave over is known. An id of -1
+    is no token: a place may name fewer than K, the last ones missing, or none.
+    """
+
+    ids: Tensor
+    logp: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 @dataclass(frozen=True)
 class Answer:
     """The ids of one answer, and which of them are trained.
 
     ``weights`` has one entry per id: 0.0 is not trained. ``streams`` are named figures per id ("old_logp",
-    "reference_logp", "advantage"). ``row`` is the row of the source, for messages.
+    "reference_logp", "advantage"). ``row`` is the row of the source, for messages. ``top`` is what a teacher says at
+    each id: the distribution whose sample could have been that id.
     """
 
     ids: Sequence[int]
     weights: Sequence[float]
     streams: Mapping[str, Sequence[float]] = field(default_factory=dict)
     row: int = 0
+    top: Top | None = None
 
     @property
     def units(self) -> float:
@@ -71,7 +88,8 @@ class Stream:
     ``rows_A`` its source row. ``last_A`` indexes T at each answer's last token (None where those tokens were
     left out). ``streams`` holds per-token figures [S], ``figures`` those of trees [N] or answers [A]; where a
     row has no such figure the value is 0 and ``present`` (same name, same shape) is False. ``window`` holds
-    figures of the whole window that the stream was cut from, by the name of the term that reads them.
+    figures of the whole window that the stream was cut from, by the name of the term that reads them. ``top`` is what
+    a teacher said at each supervised position (None: no answer carries it); ``present["top"]`` [S] says where.
     """
 
     ids_T: Tensor
@@ -89,6 +107,7 @@ class Stream:
     figures: dict[str, Tensor] = field(default_factory=dict)
     present: dict[str, Tensor] = field(default_factory=dict)
     window: Mapping[str, float] = field(default_factory=dict)
+    top: Top | None = None
 
     @property
     def longest(self) -> int:
@@ -171,6 +190,7 @@ def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:
     )
     _add_token_figures(stream, kept)
     _add_tree_figures(stream, trees)
+    _add_top(stream, kept)
     return stream
 
 
@@ -185,6 +205,22 @@ def _add_token_figures(stream: Stream, kept: Sequence[tuple[Answer, int]]) -> No
                 f'"{name}" of id {index} is {answer.streams[name][index]}, not a number',
                 where=f"row {answer.row}",
             )
+
+
+def _add_top(stream: Stream, kept: Sequence[tuple[Answer, int]]) -> None:
+    """A stream's K is the largest of its answers'; other places are filled with no token (-1, at no probability)."""
+    carried = [answer.top for answer, _ in kept if answer.top is not None]
+    if not carried:
+        return
+    most = max(top.ids.shape[1] for top in carried)
+    ids_SK = torch.full((len(kept), most), -1, dtype=torch.long)
+    logp_SK = torch.full((len(kept), most), -math.inf)
+    for place, (answer, index) in enumerate(kept):
+        if answer.top is not None:
+            width = answer.top.ids.shape[1]
+            ids_SK[place, :width], logp_SK[place, :width] = answer.top.ids[index], answer.top.logp[index]
+    stream.top = Top(ids_SK, logp_SK)
+    stream.present["top"] = torch.tensor([answer.top is not None for answer, _ in kept])
 
 
 def _add_tree_figures(stream: Stream, trees: Sequence[Tree]) -> None:
@@ -219,9 +255,11 @@ def _require_sound(tree: Tree) -> None:
     if name := next(uneven, None):
         raise TrainingError(f'"{name}" does not fit the {len(tree.answers)} answers', where=where)
     for answer in tree.answers:
-        figures = {"weights": answer.weights, **answer.streams}
+        figures = {"weights": answer.weights, **answer.streams} | ({} if answer.top is None else {"top": answer.top})
         short = next((name for name, values in figures.items() if len(values) != len(answer.ids)), None)
         if short:
             raise TrainingError(f"{len(answer.ids)} ids, but {len(figures[short])} {short}", where=f"row {answer.row}")
+        if answer.top is not None and answer.top.ids.shape != answer.top.logp.shape:
+            raise TrainingError("the teacher's ids and logprobs differ in shape", where=f"row {answer.row}")
         if any(weight < 0 or not math.isfinite(weight) for weight in answer.weights):
             raise TrainingError("a weight is negative or not a number", where=f"row {answer.row}")

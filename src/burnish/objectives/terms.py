@@ -23,11 +23,12 @@ Estimator = Literal["k1", "k2", "k3"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says about a stream; scores are there where the model has a reward head."""
+    """What a model says about a stream: scores where it has a reward head, the KL where a teacher is beside it."""
 
     logp_S: Tensor | None = None
     entropy_S: Tensor | None = None
     scores_A: Tensor | None = None
+    teacher_kl_S: Tensor | None = None
 
 
 @dataclass(frozen=True)

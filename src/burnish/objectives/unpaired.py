@@ -26,7 +26,7 @@ def kto(
 
     r = log pi - log reference of the whole answer (``ratio_R``), p is 1 where it was called good and 0 where bad (or
     the share that called it good), z the reference point, max(0, ``point``), which has no gradient; D and U are
-    ``desirable`` and ``undesirable``, v the votes (None: one each). Ethayarajh et al. 2024, arXiv:2402.01306 eq. 8.
+    ``desirable`` and ``undesirable``, v the votes (None: one each). Ethayarajh et al. 2024, arXiv:2402.01306.
     Metrics: "accuracy" (r on the right side of z, a tie counts a half), "margin" = (2 p - 1) r in nats: 0 exactly
     where the policy is the reference, "point" = z.
     """
