@@ -227,4 +227,25 @@ MUTATIONS = [
         "return tensors",
         TESTS + "test_remembered.py::test_a_flipped_byte_is_computed_again",
     ),
+    Mutation(
+        "a teacher with another tokenizer is compared id by id",
+        "src/burnish/training/teaching.py",
+        "        if theirs != ours:",
+        "        if False:",
+        TESTS + "test_teaching.py::test_a_teacher_with_another_tokenizer_is_refused",
+    ),
+    Mutation(
+        "what a teacher said at one temperature is read at another",
+        "src/burnish/training/teaching.py",
+        "source = [teacher.identity, most, temperature]",
+        "source = [teacher.identity, most]",
+        TESTS + "test_teaching.py::test_the_teacher_is_part_of_the_work",
+    ),
+    Mutation(
+        "the share of the teacher is ignored",
+        "src/burnish/training/teaching.py",
+        "likelihood_term(1.0 - table.teacher_weight)",
+        "likelihood_term(1.0)",
+        TESTS + "test_teaching.py::test_both_are_weighted_and_the_teacher_is_read_once",
+    ),
 ]

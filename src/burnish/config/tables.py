@@ -96,6 +96,28 @@ class Sft(Paced):
     epochs: Positive | Auto = Field(
         default="auto", description="Passes over the training rows; auto aims at 32 updates or more."
     )
+    teacher: str | None = Field(
+        default=None,
+        description="Whose distributions are learned as well: an own version (support@6) or a base of one tokenizer.",
+    )
+    teacher_weight: Share = Field(
+        default=0.5, description="Share of the teacher in what is minimised; the written answers have the rest."
+    )
+    teacher_top_k: Positive | Literal["full"] = Field(
+        default=64,
+        description="Most likely tokens that the teacher names at each place, read once a row and kept; "
+        '"full" runs the teacher beside every update.',
+    )
+    teacher_temperature: PositiveFloat = Field(
+        default=1.0, description="Softens both distributions before they are compared."
+    )
+
+    @model_validator(mode="after")
+    def teacher_is_named(self) -> Sft:
+        asked = sorted(name for name in self.model_fields_set if name.startswith("teacher_"))
+        if asked and self.teacher is None:
+            raise ValueError(f"{asked[0]} has no use without a teacher")
+        return self
 
 
 class Evaluate(Table):

@@ -5,7 +5,7 @@ Axes: S supervised positions, K tokens that a teacher names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,17 +71,29 @@ class Student:
         return FullTeacher(hidden_SE, self.teacher.head, self.temperature)
 
 
-def with_top(trees: Sequence[Tree], teacher: LanguageModel, most: int, temperature: float, budget: int) -> list[Tree]:
+def with_top(
+    trees: Sequence[Tree],
+    teacher: LanguageModel,
+    most: int,
+    temperature: float,
+    budget: int,
+    read: Callable[[Sequence[Stream], Callable[[Stream], Top]], Iterable[Top]] = lambda streams, say: map(say, streams),
+) -> list[Tree]:
     """The trees with the teacher's ``most`` most likely tokens at each trained id: run once, then kept.
 
-    8 x ``most`` bytes a token. An id that is not trained names none.
+    8 x ``most`` bytes a token. An id that is not trained names none. ``read`` gives what the teacher says of each
+    stream, by asking it or from what it said before.
     """
+
+    @torch.no_grad()
+    def say(stream: Stream) -> Top:
+        hidden_SE = teacher.hidden(stream)[stream.take_S]
+        return most_likely(hidden_SE, teacher.head, most, temperature, CHUNK)
+
     found: list[Tree] = []
     place = 0
-    for stream in pack(trees, budget, keep_last=False):
-        with torch.no_grad():
-            hidden_SE = teacher.hidden(stream)[stream.take_S]
-        top = most_likely(hidden_SE, teacher.head, most, temperature, CHUNK)
+    streams = pack(trees, budget, keep_last=False)
+    for stream, top in zip(streams, read(streams, say), strict=True):
         start = 0
         for tree in trees[place : place + stream.trees]:
             answers = []

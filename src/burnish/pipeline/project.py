@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from burnish.parts import Parts
     from burnish.pipeline.turn import Outcome
     from burnish.recipes.support.raters import Rater
+    from burnish.training.teaching import Teacher
 
 STORE = ".burnish"
 OWN_VERSION = re.compile(r"[a-z0-9][a-z0-9_-]*@\d+")
@@ -217,6 +218,22 @@ class Project:
         if own.project == self.recipe.name:
             return own
         return adopt_version(self.store, self.recipe.name, own, self.renderer, self.cache)
+
+    def teacher(self) -> Teacher | None:
+        """Whom the supervised stage learns from beside the rows, where the recipe names one.
+
+        Raises:
+            ModelError: It is not there, or has another tokenizer than the base.
+        """
+        from burnish.training.teaching import Teacher
+
+        name = self.recipe.sft.teacher
+        if name is None:
+            return None
+        own = self.store.record(name) if OWN_VERSION.fullmatch(name) else None
+        teacher = Teacher.named(name, own, self.store, self.cache, self.folder, self.progress)
+        teacher.require_tokenizer(self.renderer)
+        return teacher
 
     def import_adapter(self, folder: Path, base: str | None) -> Record:
         """An adapter made by another tool, as a version.

@@ -99,7 +99,7 @@ def _fine_tune(project: Project, made: dict[str, Record]) -> None:
     if recipe.preference is not None:  # before anything is spent
         method_of(recipe, store.datasets.rows(dataset.id, "preferences"))
     made["base"] = base = project.base()
-    made["sft"] = made["candidate"] = train_supervised(recipe, base, dataset, store, cache, progress)
+    made["sft"] = made["candidate"] = train_supervised(recipe, base, dataset, store, cache, progress, project.teacher())
 
 
 def _first_gate(project: Project, made: dict[str, Record]) -> None:

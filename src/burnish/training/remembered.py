@@ -46,8 +46,12 @@ class Remembered:
     @classmethod
     def of(cls, store: Store, version: Record, model: LanguageModel) -> Remembered:
         """What ``version``, loaded as ``model``, says; kept in the store's cache."""
-        weights = [version.body["base"]["digest"], version.body["adapter"]]
-        return cls(store.cache / FOLDER, [*weights, model.path, torch.__version__])
+        return cls.made(store, [version.body["base"]["digest"], version.body["adapter"]], model)
+
+    @classmethod
+    def made(cls, store: Store, source: Json, model: LanguageModel) -> Remembered:
+        """What ``model`` says where ``source`` names its weights and all that is asked of it."""
+        return cls(store.cache / FOLDER, [source, model.path, torch.__version__])
 
     @torch.no_grad()
     def read(

@@ -15,7 +15,6 @@ from burnish.models.adapters import Lora
 from burnish.models.artifacts import load_version, save_version
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Tree
-from burnish.objectives.terms import likelihood_term
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.store import Store, Work, derive_seed
@@ -23,6 +22,7 @@ from burnish.tasks import task_for
 from burnish.training.loop import Loop, Settings
 from burnish.training.probe import settled
 from burnish.training.settings import Choice, Probe, keyed, probe_for, sft_settings, shown
+from burnish.training.teaching import Teacher, Teaching, taught_by
 
 VERSION = 1
 CHECKPOINT_EVERY = 8
@@ -71,9 +71,17 @@ def trained_on(recipe: Recipe) -> dict[str, Json]:
 
 
 def train_supervised(
-    recipe: Recipe, start: Record, dataset: Record, store: Store, cache: Path, progress: Progress
+    recipe: Recipe,
+    start: Record,
+    dataset: Record,
+    store: Store,
+    cache: Path,
+    progress: Progress,
+    teacher: Teacher | None = None,
 ) -> Record:
     """Train the answers of the dataset's train split into a new version that continues ``start``.
+
+    With a ``teacher`` its distributions are learned beside them.
 
     Raises:
         TrainingError: There is no row to train on, or a loss is not finite.
@@ -87,10 +95,10 @@ def train_supervised(
         stage="sft",
         version=VERSION,
         settings={
-            "sft": keyed(choices) | trained_on(recipe),
+            "sft": keyed(choices) | trained_on(recipe) | taught_by(recipe, teacher),
             "adapt": recipe.adapt.model_dump(mode="json"),
         },
-        parents=(start, dataset),
+        parents=(start, dataset, *((teacher.version,) if teacher and teacher.version else ())),
         seed=derive_seed(recipe.seed, "sft"),
         project=recipe.name,
     )
@@ -100,10 +108,14 @@ def train_supervised(
         loaded = load_version(store, start, cache, trainable=True, progress=progress)
         model = adapted_model(recipe, loaded.model, choices, work.seed)
         task, folder = task_for(recipe, loaded.renderer), store.work_folder(work)
-        trees = [task.trained(row) for row in rows]
-        unseen = [task.trained(row) for row in store.datasets.rows(dataset.id, "dev") if row.answer is not None]
-        choices["learning_rate"] = _rate(choices, model, trees, unseen, work.seed, folder, progress)
-        done, _ = supervised_loop(model, trees, choices, work.seed, folder, progress).run()
+        teaching = Teaching.alone(model)
+        if teacher is not None:
+            teaching = Teaching.of(teacher, recipe, model, store, cache, progress)
+        trees = teaching.prepare([task.trained(row) for row in rows])
+        dev = [row for row in store.datasets.rows(dataset.id, "dev") if row.answer is not None]
+        unseen = teaching.prepare([task.trained(row) for row in dev])
+        choices["learning_rate"] = _rate(choices, model, teaching, trees, unseen, work.seed, folder, progress)
+        done, _ = supervised_loop(model, teaching, trees, choices, work.seed, folder, progress).run()
         figures = {
             "updates": done,
             "rows": len(rows),
@@ -124,6 +136,7 @@ def adapted_model(recipe: Recipe, model: LanguageModel, choices: Mapping[str, Ch
 
 def supervised_loop(
     model: LanguageModel,
+    teaching: Teaching,
     trees: Sequence[Tree],
     choices: Mapping[str, Choice],
     seed: int,
@@ -135,13 +148,14 @@ def supervised_loop(
     updates = windows.per_epoch * choices["epochs"].value
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(updates, rate, schedule, warmup)
-    terms = [likelihood_term()]
-    return Loop(model.parameters(), model.logp, windows, terms, settings, folder, progress, what="sft update")
+    parameters, forward = model.parameters(), teaching.forward
+    return Loop(parameters, forward, windows, teaching.terms, settings, folder, progress, what="sft update")
 
 
 def _rate(
     choices: Mapping[str, Choice],
     model: LanguageModel,
+    teaching: Teaching,
     trees: Sequence[Tree],
     dev: Sequence[Tree],
     seed: int,
@@ -155,7 +169,7 @@ def _rate(
         progress.say(f"sft: {why}")
 
     def loop_at(rate: float, probe: Probe) -> Loop:
-        loop = supervised_loop(model, trees, choices, seed, folder / "probe", progress)
+        loop = supervised_loop(model, teaching, trees, choices, seed, folder / "probe", progress)
         loop.settings = Settings(probe.updates, rate, "constant", probe.updates // 4)
         return loop
 
