@@ -164,6 +164,17 @@ def test_a_mistake_in_the_module_is_said_with_its_line(tmp_path: Path, text: str
     assert "in your own code" in str(caught.value)
 
 
+def test_an_environment_beside_the_recipe_is_not_the_users_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / ".venv" / "site-packages"
+    write(site, "def fail():\n    raise OSError('gone')\n", "their_parts.py")
+    monkeypatch.syspath_prepend(site)
+    write(tmp_path, "import their_parts\n\ntheir_parts.fail()\n")
+    with pytest.raises(PartError, match=r"mine.py line 3: .*OSError: gone"):
+        one(tmp_path)
+
+
 def test_a_mistake_in_a_call_is_said_with_its_line_and_the_row(tmp_path: Path) -> None:
     write(tmp_path, "def score(reply):\n    return inner(reply)\n\ndef inner(reply):\n    return {}[reply]\n")
     with pytest.raises(PartError, match=r"mine.py line 5: .*raised on row 12 KeyError: 'x'"):

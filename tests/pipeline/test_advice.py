@@ -34,6 +34,7 @@ def test_votes_are_counted_in_hours_of_raters() -> None:
     found = advise(replace(PLENTY, votes=80, raters=2))
     assert found[2] == "preferences: 120 more votes are about 1.0 hours of 2 raters at 60 votes an hour"
     assert found[3].startswith("rl: not before 200 votes")
+    assert advise(replace(PLENTY, votes=80, own_reward=True))[3].startswith("rl: possible")
     nobody = advise(replace(PLENTY, votes=0, raters=0))[2]
     assert nobody == ("preferences: nobody rates yet; one person gives about 60 votes an hour, and 200 more are needed")
 

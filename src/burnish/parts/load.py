@@ -165,6 +165,11 @@ def _users_mistake(error: BaseException, name: str, verb: str, home: Sequence[Pa
         where, said = f"{error.filename} line {error.lineno}", f"{type(error).__name__}: {error.msg}"
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if any(Path(f.filename).is_relative_to(place) for place in home)]
+        own = [f for f in frames if any(_lies_in(Path(f.filename), place) for place in home)]
         where = f"{own[-1].filename} line {own[-1].lineno}" if own else None
     return PartError(f'"{name}" {verb} {said}', where=where, mend="this is in your own code, not in Burnish")
+
+
+def _lies_in(path: Path, place: Path) -> bool:
+    """Whether a file is the place or lies below it; a virtual environment beside the recipe is not the user's code."""
+    return path.is_relative_to(place) and "site-packages" not in path.relative_to(place).parts

@@ -20,7 +20,8 @@ class Situation:
     """What the advice looks at.
 
     ``rows`` are answered training rows, ``held_out`` independent prompts of the split that decides, ``votes`` are cast
-    already, ``raters`` people at hand, ``seconds`` the estimated training time (None: not known).
+    already, ``raters`` people at hand, ``seconds`` the estimated training time (None: not known), ``own_reward`` says
+    that the recipe brings a function to be rewarded by.
     """
 
     rows: int
@@ -30,6 +31,7 @@ class Situation:
     simulated: bool
     seconds: float | None = None
     fits: bool | None = None
+    own_reward: bool = False
 
 
 def advise(now: Situation) -> list[str]:
@@ -78,7 +80,7 @@ def _feedback(now: Situation) -> str:
 
 
 def _online(now: Situation) -> str:
-    if now.simulated or now.votes >= ENOUGH_VOTES:
+    if now.simulated or now.own_reward or now.votes >= ENOUGH_VOTES:
         if now.held_out < HELD_OUT:
             return f"rl: not before {HELD_OUT} held-out prompts can judge it"
         return "rl: possible; it costs several times sft, so let preferences alone show a gain first"

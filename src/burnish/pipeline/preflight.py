@@ -268,7 +268,9 @@ def _advice(project: Project, examples: Examples, held_out: int, raters: int | N
     votes = project.votes_cast() if project.has_store else 0
     known = project.raters_known() if project.has_store else 0
     answered = sum(row.answer is not None for row in examples.splits["train"])
-    lines = advise(Situation(answered, held_out, votes, known if raters is None else raters, simulated))
+    own = recipe.rl is not None and recipe.rl.reward is not None
+    people = known if raters is None else raters
+    lines = advise(Situation(answered, held_out, votes, people, simulated, own_reward=own))
     return Section("advice (rules of thumb)", tuple(lines), lines)
 
 
