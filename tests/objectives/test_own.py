@@ -137,7 +137,7 @@ def not_finite_at_first(pairs: PairLogps) -> Tensor:
 
 
 def no_tensor(pairs: PairLogps) -> float:
-    return float(dpo(pairs).sum())
+    return float(dpo(pairs).detach().sum())
 
 
 def fails(pairs: PairLogps) -> Tensor:

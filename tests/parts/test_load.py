@@ -200,6 +200,7 @@ def test_the_parts_of_a_recipe(tmp_path: Path) -> None:
     [
         ('[evaluate]\nmetrics = ["../evil:score"]\n', '"evaluate.metrics" cannot be .*package.module:function'),
         ('[rl]\nreward = "evil.py"\n', "package.module:function"),
+        ('[preference]\nlearn_from = ["compare"]\nmethod = "dpoo"\n', "\"preference.method\" cannot be 'dpoo'"),
         ('[rl]\nreward = "mine:score"\nalgorithm = "gpro"\n', "\"rl.algorithm\" cannot be 'gpro'"),
         ('[rl]\nreward = "mine:score"\nalgorithm = "mine:credit"\nscale = "batch"\n', "rl.scale belongs to grpo"),
         ("[rl]\n", "or an own reward as rl.reward"),

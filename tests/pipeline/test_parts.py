@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from burnish.errors import PartError, TrainingError
+from burnish.pipeline import Project
+from burnish.pipeline.preflight import preflight
+from burnish.progress import Silent
 from burnish.store import Store, open_store
 from pipeline.test_circle import burnish
 
@@ -36,6 +40,23 @@ not_worse_by = 1000.0
 """
 
 
+class Heard(Silent):
+    """Keeps what long work says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def heard(recipe: Path, verb: str) -> str:
+    """What the project's ``run`` or ``train`` says, and how it ends."""
+    progress = Heard()
+    outcome = getattr(Project(recipe, progress=progress), verb)()
+    return "\n".join([*progress.lines, outcome.state])
+
+
 def store_of(recipe: Path) -> Store:
     return open_store(recipe.parent / ".burnish")
 
@@ -56,17 +77,17 @@ def owned(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> 
 @pytest.fixture(scope="module")
 def turned(owned: Path) -> str:
     """What a turn without votes says."""
-    return burnish("run", owned, code=(0, 1))
+    return heard(owned, "run")
 
 
 def test_check_tries_the_parts(owned: Path) -> None:
-    said = burnish("check", owned)
+    said = "\n".join(preflight(Project(owned)).lines())
     assert "own metric mine:politeness (mine.py " in said and "one number per answer, determinism: kept" in said
     assert "own reward mine:score" in said and "own credit mine:advantages" in said
 
 
 def test_the_circle_turns_on_an_own_reward(owned: Path, turned: str) -> None:
-    assert "waiting for feedback" not in turned and "rl " in turned
+    assert turned.endswith(("promoted", "refused")) and " updates kept, the best on dev prompts" in turned
     store = store_of(owned)
     kinds = {record.kind for record in store.records("tiny")}
     assert "evaluation" in kinds and not kinds & {"reward", "snapshot", "campaign", "judgement"}
@@ -79,7 +100,7 @@ def test_the_circle_turns_on_an_own_reward(owned: Path, turned: str) -> None:
 
 def test_a_changed_part_runs_its_stages_again_and_says_why(owned: Path, turned: str) -> None:
     (owned.parent / "mine.py").write_text(MINE.replace("/ 10", "/ 20"))
-    said = burnish("run", owned, code=(0, 1))
+    said = heard(owned, "run")
     assert "rl runs again: parts.mine:advantages changed mine.py " in said
     assert "dev evaluation runs again: parts.mine:politeness changed mine.py " in said
     assert "sft runs again" not in said
@@ -97,6 +118,41 @@ def test_a_changed_part_runs_its_stages_again_and_says_why(owned: Path, turned: 
 )
 def test_a_broken_part_is_one_message(owned: Path, old: str, new: str, said: str) -> None:
     (owned.parent / "mine.py").write_text(MINE.replace(old, new))
-    heard = burnish("check", owned, code=2)
+    said_so = burnish("check", owned, code=2)
     (owned.parent / "mine.py").write_text(MINE)
-    assert said in heard
+    assert said in said_so
+
+
+LOSS = """
+import torch.nn.functional as F
+
+
+def loss(pairs, beta=0.1):
+    lead = pairs.chosen - pairs.reference_chosen - pairs.rejected + pairs.reference_rejected
+    return F.softplus(-beta * lead)
+"""
+
+
+def test_an_own_loss_trains_and_a_change_of_it_trains_again(tmp_path: Path, tiny_model_folder: Path) -> None:
+    from pipeline.test_preference import LEARN, make
+
+    recipe = make(tmp_path, tiny_model_folder, LEARN + 'method = "mine:loss"\nbeta = 0.5\n')
+    mine = tmp_path / "mine.py"
+    mine.write_text(LOSS)
+    said = "\n".join(preflight(Project(recipe)).lines())
+    assert "own loss mine:loss (mine.py " in said and "masked tokens without effect: kept" in said
+    assert "preference: mine:loss (an own loss of pairs, mine.py), beta 0.5" in heard(recipe, "train")
+    store = store_of(recipe)
+    version = store.records("tiny", "version")[-1]
+    assert version.body["stage"] == "preference" and version.body["figures"]["after"]["loss"] < 0.69
+    assert store.made_with(version.id)["settings"]["parts"]["mine:loss"].startswith("mine.py ")
+    mine.write_text(LOSS.replace("softplus(-beta * lead)", "relu(1 - beta * lead)"))
+    said = heard(recipe, "train")
+    assert "preference runs again: parts.mine:loss changed mine.py " in said and "sft runs again" not in said
+    mine.write_text(LOSS.replace("lead)", "lead).mean()"))
+    for broken in (lambda: heard(recipe, "train"), lambda: preflight(Project(recipe))):
+        with pytest.raises(PartError, match=r'breaks the contract "one loss for each pair": a tensor of shape \(\)'):
+            broken()
+    recipe.write_text(recipe.read_text().replace("beta = 0.5", "gamma = 0.5"))
+    with pytest.raises(TrainingError, match="mine:loss reads no gamma"):
+        preflight(Project(recipe))

@@ -148,9 +148,10 @@ class Feedback(Table):
 class Preference(Paced):
     """Preference optimisation: learn from which answer is better, without a reward model and without sampling."""
 
-    method: Literal["dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"] = Field(
+    method: Literal["dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"] | PartName = Field(
         default="dpo",
-        description="Which loss. kto learns from answers with a label (a pair is read as two), the others from pairs.",
+        description="Which loss. kto learns from answers with a label (a pair is read as two), the others from pairs; "
+        "so does an own loss, package.module:function.",
     )
     learn_from: Annotated[tuple[Literal["rows", "compare", "edit", "thumb"], ...], Field(min_length=1)] = Field(
         default=("rows",), description='"rows" of data.preferences, and kinds of vote.'
@@ -164,7 +165,9 @@ class Preference(Paced):
         default="auto", description="Share of preferences taken to be wrong; auto is 0, and 0.1 for robust."
     )
     gamma: Annotated[float, Field(ge=0)] | Auto = Field(
-        default="auto", description="simpo alone: by how much the better answer's reward should lead; auto is 1."
+        default="auto",
+        description="simpo, or an own loss that takes it: by how much the better answer's reward should lead; "
+        "auto is 1, or the own loss's default.",
     )
     sft: Annotated[float, Field(ge=0)] | Auto = Field(
         default="auto", description="Weight of the better answer's likelihood; auto is 0, and 1 for orpo."

@@ -52,6 +52,7 @@ class Part:
 class Parts:
     """The own parts of a recipe, by what they are."""
 
+    objective: Part | None = None
     reward: Part | None = None
     credit: Part | None = None
     metrics: tuple[Part, ...] = ()
@@ -63,11 +64,13 @@ def parts_of(recipe: Recipe, folder: Path) -> Parts:
     Raises:
         PartError: A name leads nowhere, or somewhere it must not; or the module's own code raises.
     """
-    rl = recipe.rl
+    rl, preference = recipe.rl, recipe.preference
+    objective = preference.method if preference and ":" in preference.method else None
     reward = rl.reward if rl else None
     credit = rl.algorithm if rl and ":" in rl.algorithm else None
-    found = load([name for name in (reward, credit, *recipe.evaluate.metrics) if name], folder)
+    found = load([name for name in (objective, reward, credit, *recipe.evaluate.metrics) if name], folder)
     return Parts(
+        found[objective] if objective else None,
         found[reward] if reward else None,
         found[credit] if credit else None,
         tuple(found[name] for name in recipe.evaluate.metrics),

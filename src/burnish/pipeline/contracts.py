@@ -14,9 +14,16 @@ def contract_lines(project: Project, rows: Sequence[Row]) -> list[str]:
 
     Raises:
         PartError: A part cannot be loaded, breaks a contract, or raises.
+        TrainingError: The own loss does not take a setting of the recipe.
     """
     parts, examples = project.parts, examples_of(rows)
     kept = [("own metric", part, score_contract(part, examples)) for part in parts.metrics]
+    if parts.objective:
+        from burnish.objectives.own import own_contract
+        from burnish.training.judged import method_of
+
+        _, values = method_of(project.recipe, own=parts.objective)
+        kept.append(("own loss", parts.objective, own_contract(parts.objective, values)))
     if parts.reward:
         kept.append(("own reward", parts.reward, score_contract(parts.reward, examples)))
     if parts.credit:

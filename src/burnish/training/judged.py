@@ -11,8 +11,10 @@ from burnish.errors import TrainingError
 from burnish.feedback import votes as votes_until
 from burnish.models.artifacts import Loaded
 from burnish.objectives.methods import METHODS, Method
+from burnish.objectives.own import own_method
 from burnish.objectives.stream import Answer, Tree
 from burnish.objectives.unpaired import mismatch
+from burnish.parts import Part
 from burnish.records import Record, Row
 from burnish.rewards.pairs import Label, Pair, labels_of, pairs_of
 from burnish.store import Store, derive_seed
@@ -28,15 +30,17 @@ class Judged:
     held: list[bool]
 
 
-def method_of(recipe: Recipe, rows: Sequence[Row] = ()) -> tuple[Method, dict[str, float]]:
-    """The recipe's method with its settings, once it is known to fit what it learns from.
+def method_of(recipe: Recipe, rows: Sequence[Row] = (), own: Part | None = None) -> tuple[Method, dict[str, float]]:
+    """The recipe's method with its settings, once it is known to fit what it learns from; ``own`` is the recipe's own
+    loss.
 
     Raises:
+        PartError: The own loss has not the form of one.
         TrainingError: The method reads no such setting, or needs pairs where there are only labels.
     """
     assert recipe.preference is not None
     table = recipe.preference
-    method = METHODS[table.method]
+    method = own_method(own) if own is not None else METHODS[table.method]
     asked = {
         "beta": table.beta,
         "label_smoothing": table.label_smoothing,

@@ -18,8 +18,10 @@ from burnish.errors import TrainingError
 from burnish.models.adapters import Lora
 from burnish.models.artifacts import Loaded, load_version, save_version
 from burnish.objectives.methods import Method
+from burnish.objectives.own import own_contract
 from burnish.objectives.stream import Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term
+from burnish.parts import Part, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.store import Store, Work, derive_seed
@@ -61,19 +63,22 @@ def train_preference(
     store: Store,
     cache: Path,
     progress: Progress,
+    own: Part | None = None,
 ) -> Record:
     """Train ``start`` on judged answers into a new version: rows of the dataset, and votes of the ``snapshot``.
 
-    The version's figures hold loss, accuracy and margin on what was held out, before and after.
+    The version's figures hold loss, accuracy and margin on what was held out, before and after. ``own`` is the recipe's
+    own loss.
 
     Raises:
+        PartError: The own loss breaks a contract, or raises.
         TrainingError: The method does not fit the rows, there is nothing to learn, a loss is not finite, or the margin
             stays at zero.
     """
     assert recipe.preference is not None
     table = recipe.preference
     rows = store.datasets.rows(dataset.id, "preferences") if "rows" in table.learn_from else []
-    method, values = method_of(recipe, rows)
+    method, values = method_of(recipe, rows, own)
     choices = preference_settings(recipe, len(rows) + (_votes(snapshot) if snapshot else 0))
     work = Work(
         kind="version",
@@ -88,6 +93,7 @@ def train_preference(
                 **{name: choice.value for name, choice in choices.items()},
             },
             "adapt": recipe.adapt.model_dump(mode="json"),
+            **sources((own,)),
         },
         parents=(start, dataset, *((snapshot,) if snapshot else ())),
         seed=derive_seed(recipe.seed, "preference"),
@@ -95,6 +101,8 @@ def train_preference(
     )
 
     def make() -> Mapping[str, Json]:
+        if own is not None:
+            own_contract(own, values)
         progress.say(f"preference: {method.name} ({method.summary}), " + _said(values, choices))
         loaded = _adapted(recipe, load_version(store, start, cache, trainable=True, progress=progress), choices, work)
         judged = gather_judged(recipe, method, loaded, rows, snapshot, store, work.seed)
