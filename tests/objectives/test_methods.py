@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,3 +83,15 @@ def pack_nothing():
 def test_a_setting_that_a_method_cannot_use_is_refused(name, settings, says):
     with pytest.raises(TrainingError, match=says):
         METHODS[name].terms(settings)
+
+
+def test_the_docs_say_what_each_method_reads_and_logs():
+    docs = Path(__file__).parents[2] / "docs"
+    losses, metrics = ((docs / page).read_text() for page in ("explanation/losses.md", "reference/metrics.md"))
+    for name, method in METHODS.items():
+        (row,) = (line for line in losses.splitlines() if line.startswith(f"| `{name}` | {method.rows} |"))
+        assert ", ".join(f"{key} {value}" for key, value in method.defaults.items()) in row
+        for term in method.terms({"sft": 1.0}):
+            figures = term.loss(Outputs(torch.zeros(0)), pack_nothing()).metrics
+            for figure in (term.name, *(f"{term.name}/{metric}" for metric in figures)):
+                assert f"`{figure}`" in metrics
