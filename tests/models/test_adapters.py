@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from burnish.errors import ModelError
-from burnish.models.adapters import CONFIG, WEIGHTS, Lora, LoraLinear, adapted
+from burnish.models.adapters import Lora, LoraLinear, adapted
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
+from burnish.models.peft_layout import CONFIG, WEIGHTS
 from burnish.objectives import Answer, Tree, pack
 
 STREAM = pack([Tree([5, 6, 7], (Answer([8, 9, 10, 11], [1.0] * 4),))], 100)[0]
@@ -24,7 +26,7 @@ def logits(model: LanguageModel) -> torch.Tensor:
 
 def written(model: LanguageModel, folder) -> dict:
     folder.mkdir(exist_ok=True)
-    for name, data in model.adapter_files().items():
+    for name, data in model.files().items():
         (folder / name).write_bytes(data)
     return {path.name: path for path in folder.iterdir()}
 
@@ -67,13 +69,28 @@ def test_only_the_last_layers(tiny):
     last = tiny.sibling(lora=Lora(4, layers=1), trainable=True)
     assert {name.split(".")[2] for name in last.parameters()} == {"1"}
     assert last.first_trained == 1
-    with pytest.raises(ModelError, match="cannot adapt 3 of 2 layers"):
+    with pytest.raises(ModelError, match="cannot train the last 3 layers: 2 can be"):
         tiny.sibling(lora=Lora(4, layers=3))
 
 
 def test_scale_is_alpha_over_rank():
     assert Lora(8).scale == 2.0
     assert Lora(8, alpha=4.0).scale == 0.5
+    assert Lora(16, method="rslora").scale == 8.0
+    assert Lora(4, alpha=3.0, method="rslora").scale == 1.5
+    assert Lora(4, alpha=3.0, method="dora").scale == 0.75
+
+
+def test_a_rank_larger_than_a_layer_is_refused(tiny):
+    with pytest.raises(ModelError, match=r"rank 33 is larger than model.layers.0.self_attn.k_proj, which is 32 x 64"):
+        tiny.sibling(lora=Lora(33))
+
+
+def test_an_adapter_for_another_base_is_refused(tiny, tmp_path):
+    files = written(tiny, tmp_path)
+    other = dataclasses.replace(tiny.base, name="another", digest="f" * 64)
+    with pytest.raises(ModelError, match=rf"made for the base .*{tiny.base.digest[:12]}.* is another \(ffffffffffff\)"):
+        LanguageModel.load(other, files)
 
 
 def test_siblings_share_the_base_and_not_the_adapter(tiny):
@@ -115,16 +132,25 @@ def test_saved_and_loaded_is_the_same(tiny, tmp_path):
     again = tiny.sibling(files, trainable=True)
     assert torch.equal(logits(again), logits(tiny))
     assert list(again.parameters()) == list(tiny.parameters())
-    assert again.adapter_files() == tiny.adapter_files()
+    assert again.files() == tiny.files()
     assert tiny.sibling(files).parameters() == {}
 
 
-@pytest.mark.parametrize("layers", ["all", 1])
-def test_peft_loads_ours(tiny, tiny_model_folder, tmp_path, layers):
+@pytest.mark.parametrize(
+    "lora",
+    [
+        Lora(4, alpha=6.0),
+        Lora(4, alpha=6.0, layers=1),
+        Lora(3, alpha=5.0, method="rslora", targets=("q_proj", "mlp.*")),
+        Lora(4, alpha=6.0, method="dora"),
+        Lora(2, method="dora", freeze=("layers.0.mlp", "v_proj")),
+    ],
+)
+def test_peft_loads_ours(tiny, tiny_model_folder, tmp_path, lora):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = tiny.sibling(lora=Lora(4, alpha=6.0, layers=layers), trainable=True)
+    model = tiny.sibling(lora=lora, trainable=True)
     for parameter in model.parameters().values():
         parameter.data.normal_(std=0.1)
     written(model, tmp_path / "adapter")
@@ -136,7 +162,9 @@ def test_peft_loads_ours(tiny, tiny_model_folder, tmp_path, layers):
         logp = theirs(row).logits[0, 2:6].log_softmax(-1).gather(1, torch.tensor([[8], [9], [10], [11]]))[:, 0]
     assert torch.allclose(logp, logits(model), atol=1e-5)
     assert not torch.allclose(logp, logits(tiny.sibling()), atol=1e-3)
-    assert sum("lora_A" in name for name, _ in theirs.named_parameters()) == 7 * (2 if layers == "all" else 1)
+    assert sum("lora_A" in name for name, _ in theirs.named_parameters()) == len(adapted(model.module))
+    config = theirs.peft_config["default"]
+    assert (config.use_rslora, config.use_dora) == (lora.method == "rslora", lora.method == "dora")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +175,8 @@ def test_peft_loads_ours(tiny, tiny_model_folder, tmp_path, layers):
         {"r": 2, "target_modules": r".*\.self_attn\.[qv]_proj", "lora_dropout": 0.1},
         {"r": 2, "target_modules": ["v_proj"], "layers_to_transform": [1]},
         {"r": 2, "lora_alpha": 4, "target_modules": ["v_proj", "up_proj"], "rank_pattern": {"up_proj": 5}},
+        {"r": 3, "lora_alpha": 5, "target_modules": "all-linear", "use_dora": True},
+        {"r": 3, "lora_alpha": 5, "target_modules": ["o_proj"], "use_dora": True, "use_rslora": True},
     ],
 )
 def test_we_load_peft(tiny, tiny_model_folder, tmp_path, settings):
@@ -166,12 +196,14 @@ def test_we_load_peft(tiny, tiny_model_folder, tmp_path, settings):
     logp = logp.gather(1, torch.tensor([[8], [9], [10], [11]]))[:, 0]
     assert torch.allclose(logp, logits(mine), atol=1e-5)
     assert not torch.allclose(logp, logits(tiny.sibling()), atol=1e-3)
+    if "rank_pattern" not in settings:  # what was read is what is written
+        assert torch.equal(logits(tiny.sibling(written(mine, tmp_path / "ours"))), logits(mine))
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"use_dora": True}, "use_dora = True"),
+        ({"use_dora": True}, "has only lora_A.weight, lora_B.weight of"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"invented_next_year": True}, "invented_next_year = True"),
         ({"bias": "lora_only"}, "bias = 'lora_only'"),
@@ -199,8 +231,8 @@ Q = "base_model.model.model.layers.0.self_attn.q_proj"
         (lambda t: t.update({f"{Q}.lora_A.weight": torch.full((4, 64), float("nan"))}), "not finite"),
         (lambda t: t.update({f"{Q}.lora_magnitude_vector": torch.zeros(4)}), "no LoRA of a layer"),
         (lambda t: t.update({"base_model.model.lm_head.lora_A.weight": torch.zeros(4, 64)}), "no LoRA of a layer"),
-        (lambda t: t.pop(f"{Q}.lora_B.weight"), "only one of lora_A and lora_B"),
-        (lambda t: t.update({k.replace("layers.0", "layers.7"): v.clone() for k, v in t.items()}), "None in the base"),
+        (lambda t: t.pop(f"{Q}.lora_B.weight"), "has only lora_A.weight of"),
+        (lambda t: t.update({k.replace("layers.0", "layers.7"): v.clone() for k, v in t.items()}), "not in the base"),
         (lambda t: t.clear(), "empty"),
     ],
 )
@@ -225,11 +257,13 @@ def test_files_that_are_missing_or_broken_are_refused(tiny, tmp_path):
 def test_what_is_not_finite_is_not_saved(tiny):
     next(iter(tiny.parameters().values())).data[0, 0] = float("nan")
     with pytest.raises(ModelError, match="is not finite"):
-        tiny.adapter_files()
+        tiny.files()
 
 
-def test_one_adapter_at_a_time_and_none_to_save(tiny, tmp_path):
+def test_one_adapter_at_a_time(tiny, tmp_path):
     with pytest.raises(ModelError, match="has one adapter"):
         tiny.sibling(written(tiny, tmp_path), lora=Lora(4))
-    with pytest.raises(ModelError, match="no adapter to save"):
-        tiny.sibling().adapter_files()
+
+
+def test_the_base_has_no_files_of_its_own(tiny):
+    assert tiny.sibling().files() == {}

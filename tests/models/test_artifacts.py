@@ -80,7 +80,7 @@ def test_a_version_of_another_project_is_adopted(store, tiny, renderer, tiny_mod
 
 def test_saving_compares_what_was_read_back(store, tiny, renderer, monkeypatch):
     other = tiny.sibling(lora=Lora(4))  # what a save that loses the training would write
-    monkeypatch.setattr(tiny, "adapter_files", other.adapter_files)
+    monkeypatch.setattr(tiny, "files", other.files)
     with pytest.raises(ModelError, match="answers otherwise than when it was saved"):
         save_version(store, tiny, renderer, stage="sft", settings={})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,16 @@ group = 4
 
 
 def make_project(folder: Path, base: Path) -> Path:
-    """A recipe ``tiny.toml`` and its rows in ``folder``; returns the recipe's path."""
+    """A recipe ``tiny.toml``, its rows and its base in ``folder``; returns the recipe's path.
+
+    The base has the same name wherever the folder lies: it is part of every record's key, and simulated votes with it.
+    """
+    shutil.copytree(base, folder / "tiny-base")
     for name, most in (("train", 96), ("dev", 60), ("test", 60), ("prompts", 20)):
         lines = (SUPPORT / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[:most]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     recipe = folder / "tiny.toml"
-    recipe.write_text(RECIPE.format(base=base))
+    recipe.write_text(RECIPE.format(base="tiny-base"))
     return recipe
 
 

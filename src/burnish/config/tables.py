@@ -15,6 +15,7 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
 PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+Names = tuple[Annotated[str, Field(min_length=1)], ...]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -58,11 +59,52 @@ class Data(Table):
 
 
 class Adapt(Table):
-    """What may change in the base."""
+    """What may change in the base, in every stage that trains."""
 
-    method: Literal["lora"] = Field(default="lora", description="Low-rank adapters on the linear layers.")
-    rank: Positive | Auto = Field(default="auto", description="Rank of the adapter; auto is 16.")
-    layers: Positive | Literal["all"] = Field(default="all", description="Adapt the last so many layers, or all.")
+    method: Literal["lora", "rslora", "dora", "full", "last"] = Field(
+        default="lora",
+        description="A low-rank adapter (LoRA, rank-stabilised LoRA, DoRA), the weights of all layers (full), or those "
+        "of the last layers.",
+    )
+    rank: Positive | Auto = Field(
+        default="auto", description="Rank of the adapter; auto is 16, or that of the adapter that is continued."
+    )
+    alpha: PositiveFloat | Auto = Field(
+        default="auto",
+        description="The adapter weighs alpha / rank, in rslora alpha / sqrt(rank); auto is twice the rank, in rslora "
+        "8, or that of the adapter that is continued.",
+    )
+    layers: Positive | Literal["all"] = Field(
+        default="all", description="The last so many layers may change, or all; method last needs a number."
+    )
+    targets: Names | Literal["all"] = Field(
+        default="all",
+        description='Only modules of these names change: ["q_proj", "layers.*.mlp"]; all is every linear layer, and '
+        "every weight for full and last.",
+    )
+    freeze: Positive | Names = Field(
+        default=(), description='The lowest so many layers stay as they are, or modules of these names: ["layers.0"].'
+    )
+    unfreeze: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Gradual unfreezing: only the top layer learns at first, one more at a time, and all from this "
+        "share of the updates on.",
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="Each layer learns at this share of the rate of the layer above it."
+    )
+
+    @model_validator(mode="after")
+    def keys_fit_the_method(self) -> Adapt:
+        whole = self.method in ("full", "last")
+        for key in ("rank", "alpha"):
+            if whole and getattr(self, key) != "auto":
+                raise ValueError(f"{key} belongs to an adapter, and adapt.method is {self.method}: take {key} out")
+        if self.method == "full" and self.layers != "all":
+            raise ValueError('method = "full" trains every layer: write method = "last" with layers')
+        if self.method == "last" and self.layers == "all":
+            raise ValueError('method = "last" needs a number of layers')
+        return self
 
 
 class Paced(Table):
@@ -87,10 +129,6 @@ class Sft(Paced):
         default="last",
         description="What of a conversation is trained: the last answer, all answers, or prompts and answers. A "
         'message\'s "weight" (0 to 1) says how much an answer counts.',
-    )
-    objective: PartName | None = Field(
-        default=None,
-        description="An own loss of the trained tokens, package.module:function, in the place of their likelihood.",
     )
     learning_rate: PositiveFloat | Auto = Field(
         default="auto",

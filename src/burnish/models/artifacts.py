@@ -1,6 +1,6 @@
 """Versions and reward models in the store: what is saved is loaded again and probed before it counts.
 
-A version is its base's hash and one adapter; the renderer is part of it.
+A version is its base's hash and one adapter, or the weights that differ from the base's; the renderer is part of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from burnish.data.render import Renderer
 from burnish.errors import ModelError
-from burnish.models.adapters import adapted
+from burnish.models import weights
 from burnish.models.base import WAYS, Base, resolve_base
 from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
@@ -52,7 +52,7 @@ def save_version(
     settings: Mapping[str, Json],
     figures: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
-    """Keep a model's adapter, tokenizer and renderer; returns the body of its record.
+    """Keep a model's adapter or own weights, tokenizer and renderer; returns the body of its record.
 
     They are read back from the store and probed: fixed prompts give the same ids, and logprobs within 1e-5.
 
@@ -60,9 +60,10 @@ def save_version(
         ModelError: A weight is not finite, or what was read back answers differently.
         StoreError: It cannot be written; nothing half-saved is listed.
     """
-    adapter = store.blobs.put_tree(model.adapter_files()) if adapted(model.module) else None
     if model.folded:
         raise ModelError("a model with a folded adapter cannot be saved: save the one it was made from")
+    files = model.files()
+    adapter = store.blobs.put_tree(files) if files else None
     body: dict[str, Json] = {
         "stage": stage,
         "base": {"name": model.base.name, "digest": model.base.digest},
@@ -73,9 +74,9 @@ def save_version(
         "figures": dict(figures or {}),
         "probe": probe(model, renderer),
     }
-    files = store.blobs.tree(adapter) if adapter else None
-    again = probe(model.sibling(files), _renderer(store, body))
-    _require_same(body["probe"], again, SAVED, "the saved version")
+    kept = store.blobs.tree(adapter) if adapter else None
+    plain = _plain(model.base, store.cache) if model.changed else model
+    _require_same(body["probe"], probe(plain.sibling(kept), _renderer(store, body)), SAVED, "the saved version")
     return body
 
 
@@ -90,7 +91,7 @@ def load_version(
 ) -> Loaded:
     """Load a version and replay its probe. ``like``, a model over the same base, shares its tensors.
 
-    ``trainable`` continues its adapter; a version without one (the base) has nothing to train.
+    ``trainable`` trains its adapter, or its own weights; the base has neither.
 
     Raises:
         ModelError: The base is not the one it was trained on, or the probe gives other ids or logprobs.
@@ -98,11 +99,10 @@ def load_version(
     """
     body, cache = record.body, cache or store.cache
     where = record.name or record.id
-    if like is None or like.folded or like.base.digest != body["base"]["digest"]:
+    if like is None or like.folded or like.changed or like.base.digest != body["base"]["digest"]:
         base = resolve_base(body["base"]["name"], cache, progress, relative_to=store.path.parent)
         _require_base(base, body, where)
-        like = LanguageModel.load(base)
-        self_check(like, cache)
+        like = _plain(base, cache)
         if like.message:
             (progress or Silent()).say(like.message)
     files = store.blobs.tree(body["adapter"]) if body["adapter"] else None
@@ -119,9 +119,7 @@ def base_version(
     work = Work("version", "base", VERSION, settings, (), 0, project)
 
     def make() -> Mapping[str, Json]:
-        model = LanguageModel.load(base)
-        self_check(model, store.cache)
-        return save_version(store, model, renderer, stage="base", settings={})
+        return save_version(store, _plain(base, store.cache), renderer, stage="base", settings={})
 
     return store.once(work, make, progress=progress)
 
@@ -148,9 +146,9 @@ def import_adapter(store: Store, project: str, folder: Path, base: Base, rendere
     """
     if not folder.is_dir():
         raise ModelError(f"there is no folder {folder}", mend="name the one that holds adapter_config.json")
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != weights.FILE}
     model = LanguageModel.load(base, files)
-    made = {name: hashlib.sha256(data).hexdigest() for name, data in model.adapter_files().items()}
+    made = {name: hashlib.sha256(data).hexdigest() for name, data in model.files().items()}
     work = Work("version", "import", VERSION, {"base": base.digest, "adapter": made}, (parent,), 0, project)
     return store.once(work, lambda: save_version(store, model, renderer, stage="import", settings={}))
 
@@ -207,6 +205,13 @@ def _scores(reward: RewardModel) -> list[float]:
 def _spread(scores: Sequence[float]) -> float:
     """What a tolerance is multiplied with: rewards have no unit of their own."""
     return max(1.0, max(map(abs, scores)))
+
+
+def _plain(base: Base, cache: Path) -> LanguageModel:
+    """The base alone, on the path that its self-check allows."""
+    model = LanguageModel.load(base)
+    self_check(model, cache)
+    return model
 
 
 def _renderer(store: Store, body: Mapping[str, Json]) -> Renderer:

@@ -1,4 +1,4 @@
-"""The causal language model: a frozen base, one adapter, and logprobs of flat streams.
+"""The causal language model: a base, an adapter or weights of its own, and logprobs of flat streams.
 
 Axes: T packed tokens, S supervised positions, D width, V vocabulary.
 """
@@ -6,7 +6,7 @@ Axes: T packed tokens, S supervised positions, D width, V vocabulary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -17,24 +17,30 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from burnish.errors import ModelError
-from burnish.models import adapters, attention
+from burnish.models import adapters, attention, peft_layout, weights
 from burnish.models.adapters import Lora
+from burnish.models.attaching import attach
 from burnish.models.base import Base
+from burnish.models.freezing import Full, choose, layer_of
 from burnish.models.layer import decoder_layer
 from burnish.models.projection import project
 from burnish.objectives import Outputs, Stream
 
 
 class LanguageModel:
-    """A base with at most one adapter. ``module`` is transformers' causal LM; the base's tensors are frozen.
+    """A base with at most one adapter (``lora``: what it is) and weights of its own (``changed``: their names).
 
-    ``path`` is "flat" (packed streams) or "slow" (transformers' plain forward, one row at a time, eager
-    attention, full logits); ``message`` says why where it is slow. ``folded`` says that an adapter was folded
-    into the weights, which are no longer the base's.
+    ``module`` is transformers' causal LM; whatever is not named as trained is frozen. ``path`` is "flat" (packed
+    streams) or "slow" (transformers' plain forward, one row at a time, eager attention, full logits); ``message`` says
+    why where it is slow. ``folded`` says that the model was merged and stands for itself: the weights are no longer the
+    base's, and only what is put on it afterwards is saved.
     """
 
     def __init__(self, module: Any, base: Base, checkpointing: bool = False) -> None:
         self.module, self.base, self.folded = module, base, False
+        self.lora: Lora | None = None
+        self.changed: frozenset[str] = frozenset()
+        self._trained: frozenset[str] = frozenset()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         module.eval()
@@ -59,10 +65,10 @@ class LanguageModel:
         seed: int = 0,
         checkpointing: bool = False,
     ) -> LanguageModel:
-        """Load the base in fp32, with a saved adapter (``adapter``: its files) or a new one (``lora``).
+        """Load the base in fp32, with saved files (``adapter``: an adapter or weights) or a new adapter (``lora``).
 
         Raises:
-            ModelError: The base cannot be loaded, or the adapter does not fit it.
+            ModelError: The base cannot be loaded, or the files do not fit it.
         """
         from transformers import AutoModelForCausalLM, logging
 
@@ -86,22 +92,41 @@ class LanguageModel:
         trainable: bool = False,
         seed: int = 0,
     ) -> LanguageModel:
-        """Another model over the same base tensors: without an adapter, with a saved or with a new one.
+        """Another model over the same base tensors: without an adapter, with saved files or a new adapter.
 
         Raises:
-            ModelError: This model's adapter is folded into its weights, or the new one does not fit.
+            ModelError: This model has other tensors than its base, or what it is given does not fit.
         """
-        if self.folded:
-            raise ModelError("a model with a folded adapter has no base tensors to share")
-        twin = self._shell(share_adapter=True)
+        if self.folded or self.changed:
+            raise ModelError("a model with weights of its own, or folded, has no base tensors to share")
+        twin = self._shell(())
         adapters.detach(twin.module, merge=False)
+        twin.lora, twin._trained = None, frozenset()
         return twin._adapt(adapter, lora, trainable, seed)
 
+    def trainable(self, how: Lora | Full, seed: int = 0) -> LanguageModel:
+        """This version ready to be trained, over the same frozen tensors; it stays as it is, as the reference may.
+
+        An adapter is continued with a copy of it where there is one, and is new where there is none. Full training has
+        copies of the weights that may change; an adapter is folded into them first.
+
+        Raises:
+            ModelError: ``how`` names what the model does not have, freezes everything, or is another adapter than the
+                one to be continued.
+        """
+        twin = self._shell(self._trained.union(adapters.adapter_parameters(self.module)))
+        if isinstance(how, Full):
+            return twin._own(how)
+        if self.lora is None:
+            return twin._adapt(None, how, True, seed)
+        twin.lora = adapters.continued(self.lora, how)
+        twin._train(choose(adapters.adapter_parameters(twin.module), how, twin.module))
+        return twin
+
     def frozen_copy(self) -> LanguageModel:
-        """This model as it is now, frozen: its own copy of the adapter, over the same base tensors."""
-        twin = self._shell(share_adapter=False)
-        for parameter in twin.module.parameters():
-            parameter.requires_grad_(False)
+        """This model as it is now, frozen: its own copy of what is trained, over the same frozen tensors."""
+        twin = self._shell(self._trained)
+        twin._train(())
         return twin
 
     @property
@@ -111,19 +136,25 @@ class LanguageModel:
         return min((int(bound) for bound in bounds if bound is not None), default=None)
 
     def merged(self) -> LanguageModel:
-        """A frozen model with the adapter folded into copies of the layers it changes; the rest is shared."""
-        twin = self._shell(share_adapter=True)
-        twin.folded = self.folded or bool(adapters.adapted(twin.module))
+        """A frozen model that stands for itself: an adapter folded into copies of layers, trained weights copied."""
+        twin = self.frozen_copy()
+        twin.folded = self.folded or self.lora is not None or bool(self.changed)
         adapters.detach(twin.module, merge=True)
+        twin.lora, twin.changed = None, frozenset()
         return twin
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name, in sorted order."""
-        return {name: p for name, p in sorted(self.module.named_parameters()) if p.requires_grad}
+        """What is trained, by name, in sorted order; some of it may be frozen for a while (gradual unfreezing)."""
+        return {name: p for name, p in sorted(self.module.named_parameters()) if name in self._trained}
 
-    def adapter_files(self) -> dict[str, bytes]:
-        """The adapter in PEFT's layout. Raises ModelError where there is none or it is not finite."""
-        return adapters.adapter_files(self.module, self.base.name)
+    def files(self) -> dict[str, bytes]:
+        """What makes this model of its base: its own weights, its adapter in PEFT's layout, nothing for the base.
+
+        Raises:
+            ModelError: A tensor is not finite.
+        """
+        own = weights.weight_files(self.module, self.changed, self.base) if self.changed else {}
+        return own | (peft_layout.adapter_files(self.module, self.lora, self.base) if self.lora else {})
 
     def logp(self, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
         """log-softmax(logits / temperature) of the targets [S], and the entropy [S] where asked for."""
@@ -168,8 +199,10 @@ class LanguageModel:
 
     @property
     def first_trained(self) -> int:
-        """The lowest layer with a trained adapter (0 where nothing is trained)."""
-        return min((adapters.layer_of(name) for name in self.parameters()), default=0)
+        """The lowest layer that is trained at any update (0 where none is)."""
+        depth = len(self.trunk.layers)
+        numbers = [layer_of(name) for name in self._trained]
+        return min((depth if number is None else number for number in numbers), default=0)
 
     @property
     def trunk(self) -> Any:
@@ -196,7 +229,7 @@ class LanguageModel:
         """The module that the slow path runs: the same tensors under eager attention."""
         if self.path == "slow":
             return self.module
-        twin = self._shell(share_adapter=True).module
+        twin = self._shell(()).module
         twin.set_attn_implementation("eager")
         return twin
 
@@ -220,10 +253,11 @@ class LanguageModel:
                 hidden_TD = run(hidden_TD)
         return trunk.norm(hidden_TD) if last is None else hidden_TD
 
-    def _shell(self, share_adapter: bool) -> LanguageModel:
-        """A copy of the structure that shares the frozen tensors, and the adapter's where asked for."""
+    def _shell(self, copied: Collection[str]) -> LanguageModel:
+        """A copy of the structure with copies of the named tensors, which shares all others."""
+        named = {id(tensor) for name, tensor in self.module.named_parameters() if name in copied}
         tensors = chain(self.module.parameters(), self.module.buffers())
-        shared = {id(tensor): tensor for tensor in tensors if share_adapter or not tensor.requires_grad}
+        shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in named}
         twin: LanguageModel = copy.copy(self)
         twin.__dict__.pop("_twin", None)
         twin.module = copy.deepcopy(self.module, shared).eval()
@@ -236,10 +270,34 @@ class LanguageModel:
         if adapter is not None and lora is not None:
             raise ModelError("a model has one adapter: either a saved or a new one")
         if adapter is not None:
-            adapters.load_adapter(self.module, adapter, trainable)
+            if weights.FILE in adapter:
+                self.changed = weights.load_weights(self.module, adapter, self.base)
+            if peft_layout.CONFIG in adapter or weights.FILE not in adapter:
+                self.lora = peft_layout.load_adapter(self.module, adapter, self.base)
         elif lora is not None:
-            adapters.attach(self.module, lora, seed, trainable)
+            attach(self.module, lora, seed)
+            self.lora = lora
+        if trainable:
+            self._train(adapters.adapter_parameters(self.module) if self.lora else self.changed)
         return self
+
+    def _own(self, how: Full) -> LanguageModel:
+        """This shell with its own, trained copies of the weights that may change, and no adapter."""
+        ours = (
+            frozenset() if self.folded else self.changed | {f"{name}.weight" for name in adapters.adapted(self.module)}
+        )
+        adapters.detach(self.module, merge=True)
+        names = choose(weights.candidates(self.module), how, self.module)
+        twin = self._shell(names)
+        twin.lora, twin.changed = None, ours | frozenset(names)
+        twin._train(names)
+        return twin
+
+    def _train(self, names: Collection[str]) -> None:
+        """Train these tensors and no others."""
+        self._trained = frozenset(names)
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(name in self._trained)
 
 
 def _rows(stream: Stream) -> Iterator[tuple[Tensor, int]]:

@@ -1,4 +1,4 @@
-"""A reward model: a frozen version, new adapters on its last layers, and a scalar head on each answer's last
+"""A reward model: a frozen version, what is trained of its last layers, and a scalar head on each answer's last
 token.
 
 Axes: T packed tokens, D width, A answers.
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from burnish.errors import ModelError
 from burnish.models.adapters import Lora
+from burnish.models.freezing import Full
 from burnish.models.language import LanguageModel
 from burnish.objectives import Stream
 
@@ -32,14 +33,13 @@ class RewardModel:
         self.head_D = nn.Parameter(head_D, requires_grad=trainable)
 
     @classmethod
-    def on(cls, version: LanguageModel, lora: Lora, layers: int, seed: int) -> RewardModel:
-        """A new reward model on a version: its adapter is folded in and frozen, the last ``layers`` layers
-        adapted.
+    def on(cls, version: LanguageModel, how: Lora | Full, layers: int, seed: int) -> RewardModel:
+        """A new reward model on a version, merged and frozen, whose last ``layers`` layers learn as ``how`` says.
 
         Raises:
-            ModelError: The version has fewer layers.
+            ModelError: The version has fewer layers, or ``how`` freezes them all.
         """
-        trunk = version.merged()._adapt(None, replace(lora, layers=layers), True, seed)
+        trunk = version.merged().trainable(replace(how, layers=layers), seed)
         return cls(trunk, torch.zeros(trunk.head.shape[1]), trainable=True)
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -58,16 +58,20 @@ class RewardModel:
         return self.trunk.hidden(stream, boundary)[stream.last_A] @ self.head_D
 
     def boundary(self, stream: Stream) -> Tensor:
-        """The input of the lowest adapted layer [T, D]: see LanguageModel.boundary."""
+        """The input of the lowest trained layer [T, D]: see LanguageModel.boundary."""
         return self.trunk.boundary(stream)
 
     def files(self) -> dict[str, bytes]:
-        """The adapter in PEFT's layout, and the head. Raises ModelError where a weight is not finite."""
+        """What its trunk is beside the version (see ``LanguageModel.files``), and the head.
+
+        Raises:
+            ModelError: A weight is not finite.
+        """
         head_D = self.head_D.detach().contiguous()
         if not head_D.isfinite().all():
             raise ModelError("the reward head is not finite", mend="lower reward.learning_rate")
         config = json.dumps({"kind": "scalar head on the last token", "width": len(head_D)}, sort_keys=True)
-        return self.trunk.adapter_files() | {CONFIG: config.encode(), HEAD: save({"head": head_D})}
+        return self.trunk.files() | {CONFIG: config.encode(), HEAD: save({"head": head_D})}
 
     @classmethod
     def load(cls, version: LanguageModel, files: Mapping[str, Path]) -> RewardModel:

@@ -32,7 +32,8 @@ def loader(store: Store, cache: Path | None = None, slots: int = SLOTS, max_leng
         except ModuleNotFoundError as error:
             raise ServingError(f"answers need {error.name}", mend='pip install "burnish[train]"') from error
         loaded = load_version(store, record, cache, like=like)  # replays the version's probe
-        like = loaded.model
+        if not loaded.model.changed:  # one with weights of its own has no base to share
+            like = loaded.model
         return Loaded(Engine(loaded.model.merged(), slots=slots, max_length=max_length), loaded.renderer)
 
     return load

@@ -20,6 +20,7 @@ from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
+from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
 from burnish.training.credit import grpo
 from burnish.training.loop import Loop, Settings
 from burnish.training.rollouts import Asked, Budgets, Rollouts, Score
@@ -42,7 +43,7 @@ def train_online(
     progress: Progress,
     parts: Parts = NO_PARTS,
 ) -> Record:
-    """Improve ``start`` against a reward into a new version; the reference is a frozen copy of ``start``.
+    """Improve ``start`` against a reward into a new version; the reference is ``start``, frozen.
 
     The reward is the learned one (``reward``), the recipe's own, or their sum. Of the checkpoints within the budgets
     of KL and length, the one with the highest reward on dev prompts is kept.
@@ -56,20 +57,22 @@ def train_online(
     work = _work(recipe, start, reward, dataset, parts, choices)
 
     def make() -> Mapping[str, Json]:
-        loaded = load_version(store, start, cache, trainable=True, progress=progress)
+        frozen = load_version(store, start, cache, progress=progress)
+        loaded, own = adapted(recipe, frozen, work.seed)
+        choices.update(own)
         policy, task = loaded.model, task_for(recipe, loaded.renderer)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows)
-        learned = load_reward(store, reward, cache, like=policy) if reward else None
+        learned = load_reward(store, reward, cache, like=frozen.model) if reward else None
 
         def keep(step: int, chosen: Sequence[int], groups: Sequence[Sequence[Sample]]) -> list[str]:
             return _keep_samples(store, task, start, work, step, [rows[i] for i in chosen], groups)
 
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
-            reference=policy.frozen_copy(),
+            reference=frozen.model,
             score=_score(parts.reward, task, learned),
             credit=parts.credit or partial(CREDIT[table.algorithm], scale=table.scale),
             keep=keep,
@@ -98,6 +101,7 @@ def _work(
         settings={
             "rl": recipe.rl.model_dump(mode="json") | {n: c.value for n, c in choices.items()},
             "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
+            **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **sources((parts.reward, parts.credit)),
         },
         parents=(start, *((reward,) if reward else ()), dataset),
@@ -161,7 +165,19 @@ def _train(
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(table.updates, rate, schedule, warmup)
     folder = store.work_folder(work)
-    loop = Loop(policy.parameters(), forward, rollouts, terms, settings, folder, progress, what="rl update")
+    parameters = policy.parameters()
+    loop = Loop(
+        parameters,
+        forward,
+        rollouts,
+        terms,
+        settings,
+        folder,
+        progress,
+        what="rl update",
+        rates=layer_rates(recipe.adapt, parameters),
+        trainable=unfreezes(recipe.adapt, parameters, table.updates),
+    )
     done, stopped = loop.run()
     if stopped is None:
         last = rollouts.on_dev()

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from burnish.config import Recipe
+from burnish.config import Adapt, Recipe
 from burnish.errors import TrainingError
-from burnish.models.adapters import Lora
 from burnish.models.artifacts import Loaded, load_version, save_version
 from burnish.objectives.methods import Method
 from burnish.objectives.own import own_contract
@@ -25,6 +24,7 @@ from burnish.parts import Part, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.store import Store, Work, derive_seed
+from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
 from burnish.training.judged import Judged, gather_judged, method_of
 from burnish.training.loop import Loop, Settings
 from burnish.training.remembered import Remembered, with_reference
@@ -90,9 +90,9 @@ def train_preference(
                 "learn_from": list(table.learn_from),
                 "held_out": table.held_out,
                 **values,
-                **{name: choice.value for name, choice in choices.items()},
+                **{name: choice.value for name, choice in choices.items() if name != "alpha"},
             },
-            "adapt": recipe.adapt.model_dump(mode="json"),
+            "adapt": keyed_adapt(recipe.adapt, "method", "rank", "layers"),
             **sources((own,)),
         },
         parents=(start, dataset, *((snapshot,) if snapshot else ())),
@@ -103,15 +103,16 @@ def train_preference(
     def make() -> Mapping[str, Json]:
         if own is not None:
             own_contract(own, values)
+        before = load_version(store, start, cache, progress=progress)
+        loaded, settled = adapted(recipe, before, work.seed)
+        choices.update(settled)
         progress.say(f"preference: {method.name} ({method.summary}), " + _said(values, choices))
-        loaded = _adapted(recipe, load_version(store, start, cache, trainable=True, progress=progress), choices, work)
         judged = gather_judged(recipe, method, loaded, rows, snapshot, store, work.seed)
         _say_what_is_not_read(rows, method, progress)
         if method.reference:
-            frozen = loaded.model.frozen_copy()
-            trees = with_reference(judged.trees, frozen, Remembered.of(store, start, frozen), progress)
-            judged = Judged(trees, judged.held)
-        return _train(work, loaded, judged, method, values, choices, store, progress)
+            kept = Remembered.of(store, start, before.model)
+            judged = Judged(with_reference(judged.trees, before.model, kept, progress), judged.held)
+        return _train(recipe.adapt, work, loaded, judged, method, values, choices, store, progress)
 
     return store.once(work, make, progress=progress)
 
@@ -125,15 +126,6 @@ def _said(values: Mapping[str, float], choices: Mapping[str, Choice]) -> str:
     return ", ".join([*named, *(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items())])
 
 
-def _adapted(recipe: Recipe, loaded: Loaded, choices: Mapping[str, Choice], work: Work) -> Loaded:
-    """The start version with something to train: its own adapter, or a new one on the base."""
-    if loaded.model.parameters():
-        return loaded
-    lora = Lora(choices["rank"].value, layers=recipe.adapt.layers)
-    model = loaded.model.sibling(lora=lora, trainable=True, seed=work.seed)
-    return Loaded(model, loaded.renderer, loaded.base)
-
-
 def _say_what_is_not_read(rows: Sequence[Row], method: Method, progress: Progress) -> None:
     margins = sum(row.margin is not None for row in rows)
     if margins:
@@ -144,6 +136,7 @@ def _say_what_is_not_read(rows: Sequence[Row], method: Method, progress: Progres
 
 
 def _train(
+    adapt: Adapt,
     work: Work,
     loaded: Loaded,
     judged: Judged,
@@ -167,8 +160,19 @@ def _train(
     )
     windows = Looking(learned, batch, work.seed, look=look if held else dict)
     settings = Settings(windows.per_epoch * epochs, rate, schedule, warmup, budget=BUDGET)
-    folder = store.work_folder(work)
-    loop = Loop(model.parameters(), model.logp, windows, terms, settings, folder, progress, what="preference update")
+    parameters, folder = model.parameters(), store.work_folder(work)
+    loop = Loop(
+        parameters,
+        model.logp,
+        windows,
+        terms,
+        settings,
+        folder,
+        progress,
+        what="preference update",
+        rates=layer_rates(adapt, parameters),
+        trainable=unfreezes(adapt, parameters, settings.updates),
+    )
     done, stopped = loop.run()
     after = look()
     _require_moved(method, before, after, done)

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from burnish.config import Recipe
+from burnish.config import Adapt, Recipe
 from burnish.errors import TrainingError
 from burnish.feedback import votes as votes_until
-from burnish.models.adapters import Lora
 from burnish.models.artifacts import load_version, save_reward
 from burnish.models.reward import RewardModel
 from burnish.objectives import Outputs, Stream, Tree, pack, pairwise_term
@@ -22,6 +21,7 @@ from burnish.rewards.pairs import Pair, pairs_of
 from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
+from burnish.training.adapting import adaptation, keyed_adapt, layer_rates, unfreezes
 from burnish.training.loop import Loop, Settings
 from burnish.training.settings import Choice, paced, reward_settings, shown
 from burnish.training.supervised import Epochs
@@ -80,8 +80,9 @@ def train_reward(
         stage="reward",
         version=VERSION,
         settings={
-            "reward": table.model_dump(mode="json") | {n: c.value for n, c in choices.items()},
+            "reward": table.model_dump(mode="json") | {n: c.value for n, c in choices.items() if n != "alpha"},
             "feedback": {"sources": list(recipe.feedback.sources)},
+            **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
         },
         parents=(start, snapshot),
         seed=derive_seed(recipe.seed, "reward"),
@@ -97,11 +98,12 @@ def train_reward(
         task = task_for(recipe, loaded.renderer)
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, held = _split(pairs, work.seed)
-        model = RewardModel.on(loaded.model, Lora(choices["rank"].value), layers=table.layers, seed=work.seed)
+        model = RewardModel.on(loaded.model, adaptation(recipe)[0], layers=table.layers, seed=work.seed)
         boundaries = Boundaries.of(model, trees, BUDGET, progress)
         updates = -(-len(learned) // BATCH) * choices["epochs"].value
         choices.update(paced(table, "reward", updates))
-        _learn(boundaries, [trees[i] for i in learned], choices, work.seed, store.work_folder(work), progress)
+        folder = store.work_folder(work)
+        _learn(recipe.adapt, boundaries, [trees[i] for i in learned], choices, work.seed, folder, progress)
         odds = _odds(boundaries, [trees[i] for i in held])
         return {
             "settings": shown(choices),
@@ -116,6 +118,7 @@ def train_reward(
 
 
 def _learn(
+    adapt: Adapt,
     boundaries: Boundaries,
     trees: Sequence[Tree],
     choices: Mapping[str, Choice],
@@ -128,8 +131,18 @@ def _learn(
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(updates, rate, schedule, warmup, budget=BUDGET, keep_last=True)
     parameters = boundaries.model.parameters()
-    terms = [pairwise_term()]
-    Loop(parameters, boundaries.forward, windows, terms, settings, folder, progress, what="reward update").run()
+    Loop(
+        parameters,
+        boundaries.forward,
+        windows,
+        [pairwise_term()],
+        settings,
+        folder,
+        progress,
+        what="reward update",
+        rates=layer_rates(adapt, parameters),
+        trainable=unfreezes(adapt, parameters, updates),
+    ).run()
 
 
 def _require_preference(pairs: Sequence[Pair], least: int) -> None:

@@ -10,6 +10,7 @@ from burnish.training.schedule import require_fit
 
 T = TypeVar("T")
 SMALLEST_UPDATES = 32
+FULL_SHARE = 0.05  # of an adapter's learning rate: weights that are trained themselves move with every input
 PROBE_VERSION = 1  # raised when the probe of the learning rate finds another one
 PROBE_SHARE = 0.05  # of the run's updates
 PROBE_LEAST, PROBE_MOST = 6, 24  # updates at each rate: fewer say nothing, more say no more
@@ -64,14 +65,34 @@ def paced(table: Paced, name: str, updates: int, steady: bool = False) -> dict[s
     return choices
 
 
+def adapter_settings(recipe: Recipe, own: tuple[int, float] | None = None) -> dict[str, Choice]:
+    """Rank and alpha of a new adapter, or of the one that is continued (``own``); nothing where weights are trained."""
+    adapt = recipe.adapt
+    if adapt.method in ("full", "last"):
+        return {}
+    if own is not None:
+        names = zip(("rank", "alpha"), (adapt.rank, adapt.alpha), own, strict=True)
+        return {name: chosen(asked, found, "the adapter that is continued has it") for name, asked, found in names}
+    rank = chosen(adapt.rank, 16, "enough for style and small domains")
+    alpha, why = (8.0, "alpha is the same at any rank") if adapt.method == "rslora" else (2.0 * rank.value, "2 rank")
+    return {"rank": rank, "alpha": chosen(adapt.alpha, alpha, why)}
+
+
+def rate(recipe: Recipe, asked: float | str, low_rank: float, why: str) -> Choice:
+    """The learning rate of a stage: as asked for, or ``low_rank``, the one for adapters, or its share for weights."""
+    if recipe.adapt.method in ("full", "last"):
+        return chosen(asked, FULL_SHARE * low_rank, "the weights themselves move: a twentieth of an adapter's rate")
+    return chosen(asked, low_rank, why)
+
+
 def sft_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
-    """Rank, learning rate, batch size and epochs of the supervised stage for so many training rows."""
+    """Adapter, learning rate, batch size and epochs of the supervised stage for so many training rows."""
     batch = chosen(recipe.sft.batch_size, 8 if rows >= 64 else 4, f"{rows} rows")
     passes = max(1, -(-SMALLEST_UPDATES * int(batch.value) // max(rows, 1)))
     epochs = chosen(recipe.sft.epochs, min(passes, 10), f"at least {SMALLEST_UPDATES} updates, at most 10 passes")
     return {
-        "rank": chosen(recipe.adapt.rank, 16, "enough for style and small domains"),
-        "learning_rate": chosen(recipe.sft.learning_rate, 1e-3, "low-rank adapters on a small model"),
+        **adapter_settings(recipe),
+        "learning_rate": rate(recipe, recipe.sft.learning_rate, 1e-3, "low-rank adapters on a small model"),
         "batch_size": batch,
         "epochs": epochs,
         **paced(recipe.sft, "sft", -(-rows // int(batch.value)) * int(epochs.value)),
@@ -79,16 +100,16 @@ def sft_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
 
 
 def preference_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
-    """Rank, learning rate, batch size and epochs of the preference stage for so many pairs or labelled answers."""
+    """Adapter, learning rate, batch size and epochs of the preference stage for so many pairs or labelled answers."""
     assert recipe.preference is not None
     table = recipe.preference
     batch = chosen(table.batch_size, 8 if rows >= 64 else 4, f"{rows} rows")
     passes = max(1, -(-SMALLEST_UPDATES * int(batch.value) // max(rows, 1)))
     epochs = chosen(table.epochs, min(passes, 3), f"at least {SMALLEST_UPDATES} updates, at most 3 passes")
     return {
-        "rank": chosen(recipe.adapt.rank, 16, "as in the supervised stage, whose adapter goes on"),
-        "learning_rate": chosen(
-            table.learning_rate, 2e-4, "a fifth of the supervised stage's: it starts where that ended"
+        **adapter_settings(recipe),
+        "learning_rate": rate(
+            recipe, table.learning_rate, 2e-4, "a fifth of the supervised stage's: it starts where that ended"
         ),
         "batch_size": batch,
         "epochs": epochs,
@@ -97,11 +118,11 @@ def preference_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
 
 
 def reward_settings(recipe: Recipe) -> dict[str, Choice]:
-    """Rank, learning rate and epochs of the reward stage."""
+    """Adapter, learning rate and epochs of the reward stage."""
     assert recipe.reward is not None
     return {
-        "rank": chosen(recipe.adapt.rank, 16, "as in the supervised stage"),
-        "learning_rate": chosen(recipe.reward.learning_rate, 1e-3, "a head and the last layers, few comparisons"),
+        **adapter_settings(recipe),
+        "learning_rate": rate(recipe, recipe.reward.learning_rate, 1e-3, "a head and the last layers, few comparisons"),
         "epochs": chosen(recipe.reward.epochs, 2, "comparisons are noisy: more passes learn the noise"),
     }
 
@@ -110,7 +131,7 @@ def rl_settings(recipe: Recipe) -> dict[str, Choice]:
     """Learning rate and KL weight of the online stage."""
     assert recipe.rl is not None
     return {
-        "learning_rate": chosen(recipe.rl.learning_rate, 3e-4, "small steps: the brake looks every other update"),
+        "learning_rate": rate(recipe, recipe.rl.learning_rate, 3e-4, "small steps: the brake looks every other update"),
         "kl": chosen(recipe.rl.kl, 0.02, "a leash that lets style move"),
         **paced(recipe.rl, "rl", recipe.rl.updates, steady=True),
     }
@@ -139,7 +160,7 @@ def probe_for(rate: Choice, updates: int, batch: int, unseen: int) -> tuple[Prob
 
 def keyed(choices: dict[str, Choice]) -> dict[str, Any]:
     """The choices as they enter a work's key: an open learning rate is what a probe of this version will find."""
-    values = {name: choice.value for name, choice in choices.items()}
+    values = {name: choice.value for name, choice in choices.items() if name != "alpha"}  # [adapt] has it
     rate = choices.get("learning_rate")
     return (
         values

@@ -9,18 +9,16 @@ from typing import Any
 
 import torch
 
-from burnish.config import Recipe
+from burnish.config import Adapt, Recipe
 from burnish.errors import TrainingError
-from burnish.models.adapters import Lora
 from burnish.models.artifacts import load_version, save_version
 from burnish.models.language import LanguageModel
-from burnish.objectives.own import own_token_contract
 from burnish.objectives.stream import Tree
-from burnish.parts import Part, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
+from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
 from burnish.training.loop import Loop, Settings
 from burnish.training.probe import settled
 from burnish.training.settings import Choice, Probe, keyed, probe_for, sft_settings, shown
@@ -80,14 +78,12 @@ def train_supervised(
     cache: Path,
     progress: Progress,
     teacher: Teacher | None = None,
-    own: Part | None = None,
 ) -> Record:
     """Train the answers of the dataset's train split into a new version that continues ``start``.
 
-    With a ``teacher`` its distributions are learned beside them; ``own`` is the recipe's own loss of their tokens.
+    With a ``teacher`` its distributions are learned beside them.
 
     Raises:
-        PartError: The own loss breaks a contract, or raises.
         TrainingError: There is no row to train on, or a loss is not finite.
     """
     rows = store.datasets.rows(dataset.id, "train")
@@ -100,8 +96,7 @@ def train_supervised(
         version=VERSION,
         settings={
             "sft": keyed(choices) | trained_on(recipe) | taught_by(recipe, teacher),
-            "adapt": recipe.adapt.model_dump(mode="json"),
-            **sources((own,)),
+            "adapt": keyed_adapt(recipe.adapt, "method", "rank", "layers"),
         },
         parents=(start, dataset, *((teacher.version,) if teacher and teacher.version else ())),
         seed=derive_seed(recipe.seed, "sft"),
@@ -109,20 +104,20 @@ def train_supervised(
     )
 
     def make() -> Mapping[str, Json]:
-        if own is not None:
-            own_token_contract(own)
+        loaded, own = adapted(recipe, load_version(store, start, cache, progress=progress), work.seed)
+        model = loaded.model
+        choices.update(own)
         progress.say("sft: " + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items()))
-        loaded = load_version(store, start, cache, trainable=True, progress=progress)
-        model = adapted_model(recipe, loaded.model, choices, work.seed)
         task, folder = task_for(recipe, loaded.renderer), store.work_folder(work)
-        teaching = Teaching.alone(model, own)
+        teaching = Teaching.alone(model)
         if teacher is not None:
-            teaching = Teaching.of(teacher, recipe, model, store, cache, progress, own)
+            teaching = Teaching.of(teacher, recipe, model, store, cache, progress)
         trees = teaching.prepare([task.trained(row) for row in rows])
         dev = [row for row in store.datasets.rows(dataset.id, "dev") if row.answer is not None]
         unseen = teaching.prepare([task.trained(row) for row in dev])
-        choices["learning_rate"] = _rate(choices, model, teaching, trees, unseen, work.seed, folder, progress)
-        done, _ = supervised_loop(model, teaching, trees, choices, work.seed, folder, progress).run()
+        adapt = recipe.adapt
+        choices["learning_rate"] = _rate(adapt, choices, model, teaching, trees, unseen, work.seed, folder, progress)
+        done, _ = supervised_loop(adapt, model, teaching, trees, choices, work.seed, folder, progress).run()
         figures = {
             "updates": done,
             "rows": len(rows),
@@ -133,15 +128,8 @@ def train_supervised(
     return store.once(work, make, progress=progress)
 
 
-def adapted_model(recipe: Recipe, model: LanguageModel, choices: Mapping[str, Choice], seed: int) -> LanguageModel:
-    """The model with what is trained: the base gets a new adapter, any other version's own is continued."""
-    if model.parameters():
-        return model
-    lora = Lora(choices["rank"].value, layers=recipe.adapt.layers)
-    return model.sibling(lora=lora, trainable=True, seed=seed)
-
-
 def supervised_loop(
+    adapt: Adapt,
     model: LanguageModel,
     teaching: Teaching,
     trees: Sequence[Tree],
@@ -155,11 +143,23 @@ def supervised_loop(
     updates = windows.per_epoch * choices["epochs"].value
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(updates, rate, schedule, warmup)
-    parameters, forward = model.parameters(), teaching.forward
-    return Loop(parameters, forward, windows, teaching.terms, settings, folder, progress, what="sft update")
+    parameters = model.parameters()
+    return Loop(
+        parameters,
+        teaching.forward,
+        windows,
+        teaching.terms,
+        settings,
+        folder,
+        progress,
+        what="sft update",
+        rates=layer_rates(adapt, parameters),
+        trainable=unfreezes(adapt, parameters, updates),
+    )
 
 
 def _rate(
+    adapt: Adapt,
     choices: Mapping[str, Choice],
     model: LanguageModel,
     teaching: Teaching,
@@ -176,7 +176,7 @@ def _rate(
         progress.say(f"sft: {why}")
 
     def loop_at(rate: float, probe: Probe) -> Loop:
-        loop = supervised_loop(model, teaching, trees, choices, seed, folder / "probe", progress)
+        loop = supervised_loop(adapt, model, teaching, trees, choices, seed, folder / "probe", progress)
         loop.settings = Settings(probe.updates, rate, "constant", probe.updates // 4)
         return loop
 
