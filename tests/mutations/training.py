@@ -248,4 +248,18 @@ MUTATIONS = [
         "likelihood_term(1.0)",
         TESTS + "test_teaching.py::test_both_are_weighted_and_the_teacher_is_read_once",
     ),
+    Mutation(
+        "votes on a prompt that is held out are learned from",
+        "src/burnish/training/judged.py",
+        'derive_seed(seed, "held out", said.cluster)',
+        'derive_seed(seed, "held out", str(number))',
+        TESTS + "test_judged.py::test_all_votes_on_one_prompt_are_on_one_side",
+    ),
+    Mutation(
+        "a thumb down is a good answer",
+        "src/burnish/rewards/pairs.py",
+        "thumbs[vote.exchange].append(1.0 if vote.value > 0 else 0.0)",
+        "thumbs[vote.exchange].append(1.0 if vote.value else 0.0)",
+        TESTS + "test_judged.py::test_thumbs_are_labels_with_the_share_of_good_ones",
+    ),
 ]
