@@ -10,7 +10,17 @@ from typing import Protocol
 from burnish.records import Json
 
 # what a line says of an update's figures, where there is room for a few; the log and the run page have them all
-TELLING = ("loss", "reward", "kl", "pairwise/accuracy", "learning_rate", "gradient_norm", "tokens_per_second")
+TELLING = (
+    "loss",
+    "reward",
+    "kl",
+    "pairwise/accuracy",
+    "preference/accuracy",
+    "kto/accuracy",
+    "learning_rate",
+    "gradient_norm",
+    "tokens_per_second",
+)
 
 
 class Progress(Protocol):
