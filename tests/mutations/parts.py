@@ -191,7 +191,7 @@ MUTATIONS = [
     Mutation(
         "an own loss of another shape is spread over the pairs",
         OWN,
-        "if not isinstance(found, Tensor) or tuple(found.shape) != wanted:",
+        "if not isinstance(found, Tensor) or tuple(found.shape) != (wanted,):",
         "if not isinstance(found, Tensor):",
         "tests/objectives/test_own.py::test_a_loss_that_breaks_a_contract",
     ),
@@ -208,5 +208,26 @@ MUTATIONS = [
         "                torch.ones_like(weights_S),\n",
         "                torch.ones_like(weights_S) * 2,\n",
         "tests/objectives/test_own.py::test_what_the_function_sees",
+    ),
+    Mutation(
+        "an own loss of tokens ignores their weights",
+        OWN,
+        "return TermResult((weights * losses).sum(), {}, float(weights.sum()))",
+        "return TermResult(losses.sum(), {}, float(weights.sum()))",
+        "tests/objectives/test_own.py::test_a_loss_of_tokens_by_hand",
+    ),
+    Mutation(
+        "sft minimises the likelihood beside an own loss",
+        "src/burnish/training/teaching.py",
+        "likelihood_term(0.0))",
+        "likelihood_term(1.0))",
+        "tests/pipeline/test_parts.py::test_an_own_loss_of_tokens_is_what_sft_minimises",
+    ),
+    Mutation(
+        "a loss that breaks its contract trains",
+        "src/burnish/training/preference.py",
+        "            own_contract(own, values)\n",
+        "            pass\n",
+        "tests/pipeline/test_parts.py::test_an_own_loss_trains_and_a_change_of_it_trains_again",
     ),
 ]

@@ -15,6 +15,7 @@ from burnish.objectives import (
     Stream,
     Term,
     TermResult,
+    distillation_term,
     entropy_term,
     kl_term,
     likelihood_term,
@@ -48,6 +49,7 @@ def test_every_method_keeps_every_contract(name: str, settings: dict[str, float]
     ("term", "kind"),
     [
         (likelihood_term(), "demonstrations"),
+        (distillation_term(), "demonstrations"),
         (pairwise_term(), "pairs"),
         (policy_term(), "groups"),
         (policy_term(unit="sequence"), "groups"),
@@ -77,7 +79,7 @@ def test_the_made_up_rows_reach_what_a_term_must_look_at() -> None:
         trees = example_trees(kind)
         weights = [w for tree in trees for answer in tree.answers for w in answer.weights]
         assert {0.0, 1.0} == set(weights)
-        assert len(parameters(trees)) == 2 * len(weights) + sum(len(tree.answers) for tree in trees)
+        assert len(parameters(trees)) == 3 * len(weights) + sum(len(tree.answers) for tree in trees)
 
 
 Loss = Callable[[Tensor, Tensor, Stream], Tensor]

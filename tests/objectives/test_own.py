@@ -13,7 +13,15 @@ from torch import Tensor, tensor
 
 from burnish.errors import PartError, TrainingError
 from burnish.objectives import METHODS, Answer, Outputs, Tree, pack
-from burnish.objectives.own import PairLogps, own_contract, own_method, own_preference
+from burnish.objectives.own import (
+    PairLogps,
+    own_contract,
+    own_method,
+    own_preference,
+    own_token_contract,
+    own_token_term,
+    own_tokens,
+)
 from burnish.parts import Part
 
 
@@ -172,6 +180,53 @@ def test_a_gradient_that_stops_on_purpose_is_said_to(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(detached, "stops_gradient", True, raising=False)
     kept = own_contract(part(detached), {})
     assert "gradient against finite differences" not in kept and "on purpose" in kept[-1]
+
+
+def focal(logp: Tensor) -> Tensor:
+    return -(1 - logp.exp()).square() * logp
+
+
+def test_a_loss_of_tokens_by_hand() -> None:
+    logp_S = tensor([-1.0, math.nan, -2.0], requires_grad=True)
+    result = own_tokens(part(focal), logp_S, tensor([1.0, 0.0, 0.5]))
+    first, last = (1 - math.exp(-1)) ** 2, 2 * (1 - math.exp(-2)) ** 2
+    assert result.total.item() == pytest.approx(first + last / 2, abs=1e-6)
+    assert result.units == 1.5
+    result.total.backward()
+    # -(1 - p)^2 + 2 (1 - p) p logp, at log p = -1; nothing where no weight is
+    slope = -((1 - math.exp(-1)) ** 2) - 2 * (1 - math.exp(-1)) * math.exp(-1)
+    assert logp_S.grad.tolist()[:2] == pytest.approx([slope, 0.0], abs=1e-6)
+    assert own_tokens(part(focal), tensor([-1.0]), tensor([0.0])).total.item() == 0.0
+
+
+def test_a_loss_of_tokens_is_a_term_of_demonstrations() -> None:
+    written = Tree([1], (Answer([2, 3], [1.0, 0.5]),))
+    term = own_token_term(part(lambda logp: -2 * logp), 0.25)
+    stream = pack([written, tree(1.0)], 100)[0]
+    result = term.loss(Outputs(-torch.ones(5)), stream)
+    assert (term.name, term.weight, term.count([written, tree(1.0)]), result.total.item()) == (
+        "objective",
+        0.25,
+        1.5,
+        3.0,
+    )
+    assert len(own_token_contract(part(focal))) == 5
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda: 0, "no loss of tokens"),
+        (lambda logp, weights: -logp, "no loss of tokens: missing a required argument: 'weights'"),
+        (lambda logp: -logp.mean(), r"one loss for each token\": a tensor of shape \(\), and there are 7 tokens"),
+        (lambda logp: -logp / len(logp), "micro-batch invariance"),
+        (lambda logp: -logp.detach() * logp, "finite differences"),
+        (lambda logp: (-1 - logp).sqrt(), 'contract "finite"'),
+    ],
+)
+def test_a_loss_of_tokens_that_breaks_a_contract(function: Callable[..., Any], says: str) -> None:
+    with pytest.raises(PartError, match=says):
+        own_token_contract(part(function))
 
 
 def test_a_row_without_reference_or_token_is_named() -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from burnish.objectives.own import own_contract, own_method
+from burnish.errors import PartError
+from burnish.objectives.own import own_contract, own_method, own_token_contract
 from burnish.parts import Part, credit_contract, examples_of, load, score_contract
 from burnish.records import Message, Row
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-parts.md"
-LOSS, ITS_TEST, METRIC, REWARD, CREDIT = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+LOSS, ITS_TEST, TOKENS, METRIC, REWARD, CREDIT = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 ROWS = [Row((Message("user", "Where is it?"),), "Please wait." if n % 2 else None, n) for n in range(1, 5)]
 
 
@@ -42,6 +43,13 @@ def test_its_test_passes_and_can_fail(tmp_path: Path, old: str, code: int) -> No
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == code, done.stdout
+
+
+def test_the_loss_of_tokens_keeps_all_but_finite_differences(tmp_path: Path) -> None:
+    kept = own_token_contract(part(tmp_path, TOKENS, "loss"))
+    assert len(kept) == 5 and "left out" in kept[-1]
+    with pytest.raises(PartError, match="finite differences"):
+        own_token_contract(part(tmp_path, TOKENS.replace("True", "False"), "loss"))
 
 
 @pytest.mark.parametrize(("text", "name"), [(METRIC, "politeness"), (REWARD, "score")])

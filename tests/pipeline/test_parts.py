@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,21 @@ def test_an_own_loss_trains_and_a_change_of_it_trains_again(tmp_path: Path, tiny
     recipe.write_text(recipe.read_text().replace("beta = 0.5", "gamma = 0.5"))
     with pytest.raises(TrainingError, match="mine:loss reads no gamma"):
         preflight(Project(recipe))
+
+
+def test_an_own_loss_of_tokens_is_what_sft_minimises(tmp_path: Path, tiny_model_folder: Path) -> None:
+    from pipeline.conftest import make_project
+
+    recipe = make_project(tmp_path, tiny_model_folder)
+    text = recipe.read_text().partition("[feedback]")[0]
+    recipe.write_text(text.replace("[sft]\n", '[sft]\nobjective = "mine:loss"\n').replace("epochs = 2", "epochs = 1"))
+    (tmp_path / "mine.py").write_text("def loss(logp):\n    return -3 * logp\n")
+    assert "own loss of tokens mine:loss (mine.py " in "\n".join(preflight(Project(recipe)).lines())
+    heard(recipe, "train")
+    store = store_of(recipe)
+    version = store.records("tiny", "version")[-1]
+    assert "mine:loss" in store.made_with(version.id)["settings"]["parts"]
+    (log,) = (recipe.parent / ".burnish").rglob("metrics.jsonl")
+    for line in map(json.loads, log.read_text().splitlines()):
+        assert line["objective"] == pytest.approx(3 * line["likelihood"], rel=1e-5)
+        assert line["loss"] == pytest.approx(line["objective"], rel=1e-5)

@@ -130,6 +130,10 @@ class Sft(Paced):
         description="What of a conversation is trained: the last answer, all answers, or prompts and answers. A "
         'message\'s "weight" (0 to 1) says how much an answer counts.',
     )
+    objective: PartName | None = Field(
+        default=None,
+        description="An own loss of the trained tokens, package.module:function, in the place of their likelihood.",
+    )
     learning_rate: PositiveFloat | Auto = Field(
         default="auto",
         description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds on dev rows.",

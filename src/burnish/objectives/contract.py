@@ -1,8 +1,8 @@
 """What a term promises, tried on made-up trees: the contracts that ours keep, and that an own loss must.
 
-The model is left out: logprobs, entropies and scores are parameters, one for each token or answer, so that the
-gradient of a loss can be compared with finite differences. Axes: S supervised positions, K tokens of all answers,
-A answers, P parameters (2 K + A).
+The model is left out: logprobs, entropies, a teacher's KL and scores are parameters, one for each token or answer, so
+that the gradient of a loss can be compared with finite differences. Axes: S supervised positions, K tokens of all
+answers, A answers, P parameters (3 K + A).
 """
 
 from __future__ import annotations
@@ -61,13 +61,14 @@ class Trial:
             self.tokens.append(here)
 
     def run(self, parameters_P: Tensor) -> Found:
-        """The term at these logprobs [K], entropies [K] and scores [A]."""
+        """The term at these logprobs [K], entropies [K], KL to a teacher [K] and scores [A]."""
         leaf = parameters_P.detach().clone().requires_grad_()
-        logp_K, entropy_K, scores_A = leaf.split([self.size, self.size, self.answers])
+        *token_figures, scores_A = leaf.split([self.size] * 3 + [self.answers])
         total, units, first = leaf[:0].sum(), 0.0, 0
         for stream, here in zip(self.streams, self.tokens, strict=True):
             last = first + len(stream.tree_A)
-            result = self.term.loss(Outputs(logp_K[here], entropy_K[here], scores_A[first:last]), stream)
+            logp_S, entropy_S, teacher_kl_S = (figure_K[here] for figure_K in token_figures)
+            result = self.term.loss(Outputs(logp_S, entropy_S, scores_A[first:last], teacher_kl_S), stream)
             if result.total.shape != ():
                 raise PartError(f"the term {self.term.name} returned a sum of shape {tuple(result.total.shape)}")
             total, units, first = total + result.total, units + result.units, last
@@ -143,12 +144,12 @@ def example_trees(kind: Kind) -> list[Tree]:
 
 
 def parameters(trees: Sequence[Tree]) -> Tensor:
-    """Logprobs [K], entropies [K] and scores [A] of no particular value; the same for the same trees. [P]"""
+    """Logprobs, entropies and KL [K], and scores [A], of no particular value; the same for the same trees. [P]"""
     generator = torch.Generator().manual_seed(1)
     size, answers = sum(len(a.ids) for t in trees for a in t.answers), sum(len(t.answers) for t in trees)
     logp_K = -0.1 - 3 * torch.rand(size, generator=generator)
-    entropy_K = 0.1 + 3 * torch.rand(size, generator=generator)
-    return torch.cat([logp_K, entropy_K, torch.randn(answers, generator=generator)])
+    others = 0.1 + 3 * torch.rand(2 * size, generator=generator)
+    return torch.cat([logp_K, others, torch.randn(answers, generator=generator)])
 
 
 def _finite(name: str, term: Term, trees: Sequence[Tree]) -> str:

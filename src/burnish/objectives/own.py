@@ -1,6 +1,6 @@
-"""A preference loss of the user's as a method like ours: its function sees pairs, and returns one loss for each.
+"""Losses of the user's as methods and terms like ours: a function sees pairs or tokens, and returns a loss for each.
 
-Axes: A answers, P judged pairs.
+Axes: S supervised positions, A answers, P judged pairs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from burnish.errors import PartError
 from burnish.objectives import reading
-from burnish.objectives.contract import term_contract
+from burnish.objectives.contract import Kind, term_contract
 from burnish.objectives.methods import Method, Values
 from burnish.objectives.preference import chosen_term, smoothed
 from burnish.objectives.stream import Stream, Tree
@@ -80,9 +80,16 @@ def own_contract(part: Part, given: Values) -> list[str]:
         PartError: It breaks a contract, or raises.
         TrainingError: It takes no such setting.
     """
-    stops = bool(getattr(part.function, "stops_gradient", False))
-    kept = term_contract(part.name, own_method(part).terms(given), "pairs", differentiable=not stops)
-    return [*kept, "its gradient stops on purpose, so finite differences were left out"] if stops else kept
+    return _tried(part, own_method(part).terms(given), "pairs")
+
+
+def own_token_contract(part: Part) -> list[str]:
+    """As ``own_contract``, for an own loss of supervised tokens.
+
+    Raises:
+        PartError: It does not take logprobs alone, breaks a contract, or raises.
+    """
+    return _tried(part, [own_token_term(part)], "demonstrations")
 
 
 def own_preference(
@@ -100,7 +107,8 @@ def own_preference(
     for pairs, weight_P in ((logps, votes_P * share_P), (logps.swapped(), votes_P * (1 - share_P))):
         on = weight_P != 0
         if on.any():
-            total = total + (weight_P[on] * _losses(part, pairs.at(on), options)).sum()
+            losses = _one_each(part, part(pairs.at(on), **options), int(on.sum()), "pair")
+            total = total + (weight_P[on] * losses).sum()
     with torch.no_grad():
         lead_P = logps.chosen - logps.reference_chosen - logps.rejected + logps.reference_rejected
         side_P = 2 * share_P - 1
@@ -111,13 +119,54 @@ def own_preference(
     return TermResult(total, metrics, float(votes_P.sum()))
 
 
-def _losses(part: Part, pairs: PairLogps, options: Mapping[str, Any]) -> Tensor:
-    found = part(pairs, **options)
-    wanted = tuple(pairs.chosen.shape)
-    if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
+def own_tokens(part: Part, logp_S: Tensor, weights_S: Tensor) -> TermResult:
+    """Sum of w l(log pi(y)), l the own loss of a supervised token. Unit: token, counted by weight.
+
+    Raises:
+        PartError: The function raised, or returned anything but one loss for each token.
+    """
+    on = weights_S != 0
+    logp, weights = logp_S[on], weights_S[on]
+    if not len(logp):
+        return TermResult(logp.sum())
+    losses = _one_each(part, part(logp), len(logp), "token")
+    return TermResult((weights * losses).sum(), {}, float(weights.sum()))
+
+
+def own_token_term(part: Part, weight: float = 1.0) -> Term:
+    """``own_tokens`` on demonstrations: ``loss(logp) -> [S]`` in the place of -logp. Unit: token.
+
+    Raises:
+        PartError: The function does not take logprobs alone.
+    """
+    try:
+        inspect.signature(part.function).bind(None)
+    except (TypeError, ValueError) as error:
+        raise PartError(
+            f'"{part.name}" is no loss of tokens: {error}', mend="it is loss(logp), and gets [S]"
+        ) from error
+
+    def loss(outputs: Outputs, stream: Stream) -> TermResult:
+        return own_tokens(part, reading.given(outputs.logp_S), reading.demonstration_weights(stream))
+
+    def count(trees: Sequence[Tree]) -> float:
+        return sum(answer.units for answer in reading.demonstrations(trees))
+
+    return Term("objective", "token", weight, count, loss)
+
+
+def _tried(part: Part, terms: Sequence[Term], kind: Kind) -> list[str]:
+    stops = bool(getattr(part.function, "stops_gradient", False))
+    kept = term_contract(part.name, terms, kind, differentiable=not stops)
+    return [*kept, "its gradient stops on purpose, so finite differences were left out"] if stops else kept
+
+
+def _one_each(part: Part, found: Any, wanted: int, unit: str) -> Tensor:
+    """What the function returned, once it is one loss for each unit."""
+    if not isinstance(found, Tensor) or tuple(found.shape) != (wanted,):
         got = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        what = f'"{part.name}" breaks the contract "one loss for each pair": {got}, and there are {wanted[0]} pairs'
-        raise PartError(what, mend="return the losses [P] as they are: Burnish weighs, sums and divides them")
+        what = f'"{part.name}" breaks the contract "one loss for each {unit}": {got}, and there are {wanted} {unit}s'
+        raise PartError(what, mend=f"return one loss for each {unit}: Burnish weighs, sums and divides them")
     return found
 
 

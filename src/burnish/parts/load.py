@@ -52,7 +52,8 @@ class Part:
 class Parts:
     """The own parts of a recipe, by what they are."""
 
-    objective: Part | None = None
+    sft: Part | None = None
+    preference: Part | None = None
     reward: Part | None = None
     credit: Part | None = None
     metrics: tuple[Part, ...] = ()
@@ -64,13 +65,14 @@ def parts_of(recipe: Recipe, folder: Path) -> Parts:
     Raises:
         PartError: A name leads nowhere, or somewhere it must not; or the module's own code raises.
     """
-    rl, preference = recipe.rl, recipe.preference
-    objective = preference.method if preference and ":" in preference.method else None
+    rl, sft = recipe.rl, recipe.sft.objective
+    preference = recipe.preference.method if recipe.preference and ":" in recipe.preference.method else None
     reward = rl.reward if rl else None
     credit = rl.algorithm if rl and ":" in rl.algorithm else None
-    found = load([name for name in (objective, reward, credit, *recipe.evaluate.metrics) if name], folder)
+    found = load([name for name in (sft, preference, reward, credit, *recipe.evaluate.metrics) if name], folder)
     return Parts(
-        found[objective] if objective else None,
+        found[sft] if sft else None,
+        found[preference] if preference else None,
         found[reward] if reward else None,
         found[credit] if credit else None,
         tuple(found[name] for name in recipe.evaluate.metrics),

@@ -18,12 +18,16 @@ def contract_lines(project: Project, rows: Sequence[Row]) -> list[str]:
     """
     parts, examples = project.parts, examples_of(rows)
     kept = [("own metric", part, score_contract(part, examples)) for part in parts.metrics]
-    if parts.objective:
+    if parts.sft:
+        from burnish.objectives.own import own_token_contract
+
+        kept.append(("own loss of tokens", parts.sft, own_token_contract(parts.sft)))
+    if parts.preference:
         from burnish.objectives.own import own_contract
         from burnish.training.judged import method_of
 
-        _, values = method_of(project.recipe, own=parts.objective)
-        kept.append(("own loss", parts.objective, own_contract(parts.objective, values)))
+        _, values = method_of(project.recipe, own=parts.preference)
+        kept.append(("own loss", parts.preference, own_contract(parts.preference, values)))
     if parts.reward:
         kept.append(("own reward", parts.reward, score_contract(parts.reward, examples)))
     if parts.credit:

@@ -227,7 +227,7 @@ def _judged(project: Project, examples: Examples) -> int:
     if importlib.util.find_spec("torch"):
         from burnish.training.judged import method_of
 
-        method_of(recipe, rows, project.parts.objective)
+        method_of(recipe, rows, project.parts.preference)
     cast = project.votes_cast() if project.has_store and recipe.vote_kinds else 0
     return len(rows) + max(cast, least_votes(recipe))
 

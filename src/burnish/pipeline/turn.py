@@ -97,9 +97,11 @@ def _fine_tune(project: Project, made: dict[str, Record]) -> None:
     _ = project.parts  # a name that leads nowhere is said before anything is spent
     made["dataset"] = dataset = project.prepare()
     if recipe.preference is not None:  # before anything is spent
-        method_of(recipe, store.datasets.rows(dataset.id, "preferences"), project.parts.objective)
+        method_of(recipe, store.datasets.rows(dataset.id, "preferences"), project.parts.preference)
     made["base"] = base = project.base()
-    made["sft"] = made["candidate"] = train_supervised(recipe, base, dataset, store, cache, progress, project.teacher())
+    made["sft"] = made["candidate"] = train_supervised(
+        recipe, base, dataset, store, cache, progress, project.teacher(), project.parts.sft
+    )
 
 
 def _first_gate(project: Project, made: dict[str, Record]) -> None:
@@ -171,7 +173,7 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         _collect_votes(project, number, made)
     if recipe.preference is not None:
         made["preference"] = made["candidate"] = train_preference(
-            recipe, start, dataset, made.get("snapshot"), store, cache, progress, project.parts.objective
+            recipe, start, dataset, made.get("snapshot"), store, cache, progress, project.parts.preference
         )
         return
     if recipe.reward is not None:

@@ -13,7 +13,9 @@ from burnish.config import Adapt, Recipe
 from burnish.errors import TrainingError
 from burnish.models.artifacts import load_version, save_version
 from burnish.models.language import LanguageModel
+from burnish.objectives.own import own_token_contract
 from burnish.objectives.stream import Tree
+from burnish.parts import Part, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.store import Store, Work, derive_seed
@@ -78,12 +80,14 @@ def train_supervised(
     cache: Path,
     progress: Progress,
     teacher: Teacher | None = None,
+    own: Part | None = None,
 ) -> Record:
     """Train the answers of the dataset's train split into a new version that continues ``start``.
 
-    With a ``teacher`` its distributions are learned beside them.
+    With a ``teacher`` its distributions are learned beside them; ``own`` is the recipe's own loss of their tokens.
 
     Raises:
+        PartError: The own loss breaks a contract, or raises.
         TrainingError: There is no row to train on, or a loss is not finite.
     """
     rows = store.datasets.rows(dataset.id, "train")
@@ -97,6 +101,7 @@ def train_supervised(
         settings={
             "sft": keyed(choices) | trained_on(recipe) | taught_by(recipe, teacher),
             "adapt": keyed_adapt(recipe.adapt, "method", "rank", "layers"),
+            **sources((own,)),
         },
         parents=(start, dataset, *((teacher.version,) if teacher and teacher.version else ())),
         seed=derive_seed(recipe.seed, "sft"),
@@ -104,14 +109,16 @@ def train_supervised(
     )
 
     def make() -> Mapping[str, Json]:
-        loaded, own = adapted(recipe, load_version(store, start, cache, progress=progress), work.seed)
+        if own is not None:
+            own_token_contract(own)
+        loaded, settled_adapt = adapted(recipe, load_version(store, start, cache, progress=progress), work.seed)
         model = loaded.model
-        choices.update(own)
+        choices.update(settled_adapt)
         progress.say("sft: " + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items()))
         task, folder = task_for(recipe, loaded.renderer), store.work_folder(work)
-        teaching = Teaching.alone(model)
+        teaching = Teaching.alone(model, own)
         if teacher is not None:
-            teaching = Teaching.of(teacher, recipe, model, store, cache, progress)
+            teaching = Teaching.of(teacher, recipe, model, store, cache, progress, own)
         trees = teaching.prepare([task.trained(row) for row in rows])
         dev = [row for row in store.datasets.rows(dataset.id, "dev") if row.answer is not None]
         unseen = teaching.prepare([task.trained(row) for row in dev])

@@ -17,6 +17,8 @@ from burnish.models.base import Base, resolve_base
 from burnish.models.distillation import Student, with_top
 from burnish.models.language import LanguageModel
 from burnish.objectives import Outputs, Stream, Term, Top, Tree, distillation_term, likelihood_term
+from burnish.objectives.own import own_token_term
+from burnish.parts import Part
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.store import Store
@@ -91,13 +93,20 @@ class Teaching:
     prepare: Callable[[Sequence[Tree]], list[Tree]]
 
     @classmethod
-    def alone(cls, model: LanguageModel) -> Teaching:
-        """No teacher: the written answers by likelihood."""
-        return cls(model.logp, (likelihood_term(),), list)
+    def alone(cls, model: LanguageModel, own: Part | None = None) -> Teaching:
+        """No teacher: the written answers by likelihood, or by the recipe's own loss."""
+        return cls(model.logp, _written(own), list)
 
     @classmethod
     def of(
-        cls, teacher: Teacher, recipe: Recipe, student: LanguageModel, store: Store, cache: Path, progress: Progress
+        cls,
+        teacher: Teacher,
+        recipe: Recipe,
+        student: LanguageModel,
+        store: Store,
+        cache: Path,
+        progress: Progress,
+        own: Part | None = None,
     ) -> Teaching:
         """The teacher beside the student: its most likely tokens, read once a row and kept, or all in every update.
 
@@ -107,7 +116,7 @@ class Teaching:
         table, model = recipe.sft, teacher.load(store, cache, student, progress)
         beside = Student(student, model, table.teacher_temperature)
         terms = (
-            likelihood_term(1.0 - table.teacher_weight),
+            *_written(own, 1.0 - table.teacher_weight),
             distillation_term(table.teacher_weight, stored=table.teacher_top_k != "full"),
         )
         if table.teacher_top_k == "full":
@@ -128,6 +137,11 @@ class Teaching:
             return with_top(trees, model, most, temperature, BUDGET, read)
 
         return cls(Student(student, temperature=temperature).logp, terms, prepare)
+
+
+def _written(own: Part | None, weight: float = 1.0) -> tuple[Term, ...]:
+    """What is learned of written answers; beside an own loss the likelihood is measured, and not minimised."""
+    return (likelihood_term(weight),) if own is None else (own_token_term(own, weight), likelihood_term(0.0))
 
 
 def taught_by(recipe: Recipe, teacher: Teacher | None) -> dict[str, Json]:
