@@ -72,7 +72,7 @@ MUTATIONS = [
     ),
     Mutation(
         name="the trainer forgets the temperature",
-        file=HERE + "projection.py",
+        file=HERE + "teacher.py",
         old="logits_CV /= temperature",
         new="pass",
         tests=TESTS + "flat.py::test_temperature_and_entropy_agree_with_the_slow_twin",
@@ -213,8 +213,8 @@ MUTATIONS = [
     Mutation(
         name="the boundary is one layer off",
         file=HERE + "language.py",
-        old="self._run(self._part(0, self.first_trained), stream",
-        new="self._run(self._part(0, self.first_trained + 1), stream",
+        old="return self._run(stream, last=self.first_trained)",
+        new="return self._run(stream, last=self.first_trained + 1)",
         tests=TESTS + "reward.py::test_the_boundary_spares_the_lower_layers_and_changes_nothing",
     ),
     Mutation(
