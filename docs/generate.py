@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from burnish import config
-from burnish.cli import commands_look, commands_run, commands_serve  # noqa: F401  (they register their commands)
+from burnish.cli import commands_look, commands_run, commands_serve, commands_tune  # noqa: F401  (they register)
 from burnish.cli.main import app
 
 PAGES = Path(__file__).parent / "reference"

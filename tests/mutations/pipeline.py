@@ -6,7 +6,7 @@ from mutations.case import Mutation
 
 PREFLIGHT, CLEAN = "src/burnish/pipeline/preflight.py", "src/burnish/data/clean.py"
 POSSIBLE = "src/burnish/evaluation/possible.py"
-TESTS = "tests/pipeline/"
+TUNE, TESTS = "src/burnish/pipeline/tune.py", "tests/pipeline/"
 
 MUTATIONS = [
     Mutation(
@@ -57,5 +57,47 @@ MUTATIONS = [
         "    if clusters < LEAST_CLUSTERS:",
         "    if False:",
         "tests/evaluation/test_possible.py::test_never",
+    ),
+    Mutation(
+        "tune chooses settings on the test split",
+        TUNE,
+        'for row in store.datasets.rows(dataset.id, "dev") if',
+        'for row in store.datasets.rows(dataset.id, "test") if',
+        TESTS + "test_tune.py::test_the_test_split_is_sealed",
+    ),
+    Mutation(
+        "a sealed split is read all the same",
+        "src/burnish/store/datasets.py",
+        "        if split in self._sealed:",
+        "        if False:",
+        TESTS + "test_tune.py::test_the_test_split_is_sealed",
+    ),
+    Mutation(
+        "every trial of a search goes to its end",
+        TUNE,
+        "return loss <= reached[max(0, len(reached) // FACTOR - 1)]",
+        "return True",
+        TESTS + "test_tune.py::test_one_third_goes_on",
+    ),
+    Mutation(
+        "a search forgets what it found before it was interrupted",
+        TUNE,
+        "self.trials = [Trial.from_json(line) for line in RunLog.read(self.log.path.parent)]",
+        "self.trials = []",
+        TESTS + "test_tune.py::test_it_goes_on_after_an_interruption",
+    ),
+    Mutation(
+        "a search takes longer than its budget",
+        TUNE,
+        "            if time.monotonic() >= until:",
+        "            if False:",
+        TESTS + "test_tune.py::test_the_budget_holds_over_calls",
+    ),
+    Mutation(
+        "a loss that is not finite wins a search",
+        TUNE,
+        "        if not math.isfinite(loss):",
+        "        if False:",
+        TESTS + "test_tune.py::test_a_trial_that_is_not_finite_is_out",
     ),
 ]

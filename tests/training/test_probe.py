@@ -103,7 +103,7 @@ def test_the_loss_on_unseen_rows_is_the_mean_over_tokens(model: LanguageModel, t
     loop = Loop(model.parameters(), model.logp, windows, [likelihood_term()], Settings(1, 1e-3), tmp_path, Silent())
     whole = loop.update(0, trees)["likelihood"]  # the loss before its step
     again = Loop(model.parameters(), model.logp, windows, [likelihood_term()], Settings(1, 1e-3), tmp_path, Silent())
-    moved = loss_on(again, trees)
+    moved = loss_on(model.logp, again.terms, trees, again.settings)
     assert moved < whole
     assert moved == pytest.approx(again.update(0, trees)["likelihood"], rel=1e-6)
 

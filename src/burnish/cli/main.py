@@ -28,7 +28,7 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
-    from burnish.cli import commands_look, commands_run, commands_serve  # noqa: F401  (they register themselves)
+    from burnish.cli import commands_look, commands_run, commands_serve, commands_tune  # noqa: F401  (they register)
 
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +24,16 @@ class Datasets:
 
     def __init__(self, database: Database, kept: Texts) -> None:
         self._database, self._texts = database, kept
+        self._sealed: frozenset[str] = frozenset()
+
+    @contextmanager
+    def sealed(self, *splits: str) -> Iterator[None]:
+        """Within it, reading these splits is an error: what chooses settings must not have seen what judges them."""
+        before, self._sealed = self._sealed, self._sealed | set(splits)
+        try:
+            yield
+        finally:
+            self._sealed = before
 
     def add(self, conn: Connection, dataset: str, split: str, rows: Sequence[Row]) -> None:
         """Write the rows of one split of the record ``dataset``, in the transaction that writes the record
@@ -47,7 +58,13 @@ class Datasets:
             conn.execute(insert(dataset_rows), lines)
 
     def rows(self, dataset: str, split: str) -> list[Row]:
-        """The rows of a split in order, without those that were erased."""
+        """The rows of a split in order, without those that were erased.
+
+        Raises:
+            StoreError: The split is sealed.
+        """
+        if split in self._sealed:
+            raise StoreError(f"the {split} split is sealed here: what chooses settings cannot read it")
         query = (
             select(dataset_rows.c.number, texts.c.subject, texts.c.case, texts.c.payload)
             .join(texts, texts.c.id == dataset_rows.c.text_id)

@@ -16,10 +16,13 @@ from pathlib import Path
 import torch
 
 from burnish.errors import TrainingError
-from burnish.objectives.stream import Tree, pack
+from burnish.objectives.stream import Stream, Tree, pack
+from burnish.objectives.terms import Outputs, Term
 from burnish.progress import Progress
-from burnish.training.loop import Loop
+from burnish.training.loop import Loop, Settings
 from burnish.training.settings import Choice, Probe
+
+Forward = Callable[[Stream], Outputs]
 
 FILE = "probe.json"
 NEARLY = 0.05  # of the best gain: a smaller rate that is this near is taken
@@ -81,13 +84,13 @@ def best_rate(start: float, after: Sequence[tuple[float, float | None]]) -> floa
 
 
 @torch.no_grad()
-def loss_on(loop: Loop, trees: Sequence[Tree]) -> float:
-    """What the loop minimises, on these trees, without a step."""
-    counts = {term.name: term.count(trees) for term in loop.terms}
+def loss_on(forward: Forward, terms: Sequence[Term], trees: Sequence[Tree], run: Settings) -> float:
+    """What the terms minimise, on these trees, without a step; packed as ``run`` packs."""
+    counts = {term.name: term.count(trees) for term in terms}
     total = 0.0
-    for stream in pack(trees, loop.settings.budget, keep_last=loop.settings.keep_last):
-        outputs = loop.forward(stream)
-        for term in loop.terms:
+    for stream in pack(trees, run.budget, keep_last=run.keep_last):
+        outputs = forward(stream)
+        for term in terms:
             if counts[term.name] > 0:
                 total += term.weight * float(term.loss(outputs, stream).total) / counts[term.name]
     return total
@@ -102,13 +105,13 @@ def _tried(
         loop = loop_at(rate, probe)
         before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
         if number == 0:
-            start = loss_on(loop, unseen)
+            start = loss_on(loop.forward, loop.terms, unseen, loop.settings)
         try:
             for step in range(probe.updates):
                 loop.update(step, loop.windows.window(step))
                 done = number * probe.updates + step + 1
                 progress.update("learning-rate probe", done, probe.updates * len(probe.rates))
-            after.append((rate, loss_on(loop, unseen)))
+            after.append((rate, loss_on(loop.forward, loop.terms, unseen, loop.settings)))
         except TrainingError:
             after.append((rate, None))
         finally:
