@@ -11,7 +11,7 @@ MUTATIONS = [
     Mutation(
         name="data: a row that is too long trains without its stop token",
         file=AUDIT,
-        old="    if prompt + trained > limit:",
+        old="    if whole > limit:",
         new="    if False:",
         tests="tests/data/test_audit.py::test_a_row_is_never_cut_but_named",
     ),
@@ -25,8 +25,8 @@ MUTATIONS = [
     Mutation(
         name="data: rows without a trained token pass the audit",
         file=AUDIT,
-        old="trained < 2:",
-        new="trained < 1:",
+        old="    if len(found.ids) < 2:",
+        new="    if len(found.ids) < 1:",
         tests="tests/data/test_audit.py::test_an_answer_without_tokens_and_a_prompt_that_cannot_be_rendered",
     ),
     Mutation(

@@ -181,8 +181,8 @@ MUTATIONS = [
     Mutation(
         "the reference is the base where it should be the start version",
         "src/burnish/training/preference.py",
-        "frozen = loaded.model.frozen_copy()",
-        "frozen = loaded.model.sibling()",
+        "with_reference(judged.trees, before.model, kept, progress)",
+        "with_reference(judged.trees, before.model.sibling(), kept, progress)",
         TESTS + "test_preference.py::test_it_continues_its_start_and_the_reference_is_that_start",
     ),
     Mutation(
@@ -244,8 +244,8 @@ MUTATIONS = [
     Mutation(
         "the share of the teacher is ignored",
         "src/burnish/training/teaching.py",
-        "likelihood_term(1.0 - table.teacher_weight)",
-        "likelihood_term(1.0)",
+        "*_written(own, 1.0 - table.teacher_weight),",
+        "*_written(own),",
         TESTS + "test_teaching.py::test_both_are_weighted_and_the_teacher_is_read_once",
     ),
     Mutation(

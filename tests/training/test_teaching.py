@@ -95,9 +95,11 @@ def test_the_teacher_is_part_of_the_work(teacher: Project, tiny_model_folder: Pa
     project = student(teacher, tiny_model_folder, "teacher_top_k = 8")
     first = run(project)
     assert run(project).id == first.id
+    kept = set((project.store.cache / "logps").iterdir())
     warm = student(teacher, tiny_model_folder, "teacher_top_k = 8\nteacher_temperature = 3.0")
     second = run(warm)
     assert second.id != first.id and second.body["adapter"] != first.body["adapter"]
+    assert set((project.store.cache / "logps").iterdir()) > kept  # what it said at one temperature is not read at another
 
 
 def test_a_base_teaches_too(teacher: Project, tiny_model_folder: Path) -> None:

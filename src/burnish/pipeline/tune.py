@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
-
 from burnish.errors import ConfigError, TrainingError
 from burnish.models.artifacts import Loaded, load_version
 from burnish.models.language import LanguageModel
@@ -28,10 +26,11 @@ from burnish.records import Json, Record, Row
 from burnish.store import derive_seed, digest_of
 from burnish.store.runs import RunLog
 from burnish.tasks import task_for
+from burnish.training.adapting import adapted
 from burnish.training.loop import Loop, Settings
 from burnish.training.probe import loss_on
 from burnish.training.settings import sft_settings
-from burnish.training.supervised import adapted_model, supervised_loop
+from burnish.training.supervised import supervised_loop
 from burnish.training.teaching import Teaching
 
 if TYPE_CHECKING:
@@ -96,7 +95,6 @@ class Search:
 
     def __post_init__(self) -> None:
         self.trials = [Trial.from_json(line) for line in RunLog.read(self.log.path.parent)]
-        self.own = {name: p.detach().clone() for name, p in self.base.model.parameters().items()}
         epochs = next((r for r in self.ranges if r.key == "sft.epochs"), None)
         fixed = sft_settings(self.project.recipe, len(self.rows))["epochs"].value
         most = fixed if epochs is None else max((int(c) for c in epochs.choices), default=int(epochs.high))
@@ -186,17 +184,12 @@ class Search:
         project, recipe = self.project, with_values(self.project.recipe, values)
         choices = sft_settings(recipe, len(self.rows))
         seed = derive_seed(recipe.seed, "sft")
-        with torch.no_grad():
-            for name, parameter in self.base.model.parameters().items():
-                parameter.copy_(self.own[name])
-        model = adapted_model(recipe, self.base.model, choices, seed)
+        model = adapted(recipe, self.base, seed)[0].model
         task, own, teacher = task_for(recipe, self.base.renderer), project.parts.sft, project.teacher()
-        teaching = Teaching.alone(model, own)
-        if teacher is not None:
-            teaching = Teaching.of(teacher, recipe, model, project.store, project.cache, project.progress, own)
+        teaching = Teaching.of(teacher, recipe, model, project.store, project.cache, project.progress, own)
         trees = teaching.prepare([task.trained(row) for row in self.rows])
         folder = self.log.path.parent / "trial"
-        return model, supervised_loop(model, teaching, trees, choices, seed, folder, project.progress)
+        return model, supervised_loop(recipe.adapt, model, teaching, trees, choices, seed, folder, project.progress)
 
     def goes_on(self, rung: int, loss: float) -> bool:
         """Whether a trial is among the best third of those that reached this rung, itself among them."""
@@ -229,7 +222,8 @@ class Search:
         """The recipe's own values (what "auto" becomes); None where one lies outside its range."""
         recipe = self.project.recipe
         resolved = {f"sft.{k}": c.value for k, c in sft_settings(recipe, len(self.rows)).items()}
-        resolved["adapt.rank"] = resolved.pop("sft.rank")
+        if "sft.rank" in resolved:
+            resolved["adapt.rank"] = resolved.pop("sft.rank")
         given = {f"{table}.{k}": v for table in ("sft", "adapt") for k, v in recipe.model_dump()[table].items()}
         own = {r.key: resolved.get(r.key, given[r.key]) for r in self.ranges}
         return own if all(r.holds(own[r.key]) for r in self.ranges) else None
@@ -280,7 +274,7 @@ def _search(project: Project, ranges: Sequence[Range], dataset: Record, base: Re
     judges = [row for row in store.datasets.rows(dataset.id, "dev") if row.answer is not None][:JUDGES]
     if not judges:
         raise TrainingError("there are no dev rows to choose on", mend="name data.dev, or raise data.dev_share")
-    loaded = load_version(store, base, project.cache, trainable=True, progress=project.progress)
+    loaded = load_version(store, base, project.cache, progress=project.progress)
     if loaded.model.parameters():
         if any(r.key.startswith("adapt.") and r not in DEFAULTS for r in ranges):
             raise ConfigError("the base brings its own adapter, which goes on as it is", where="--range")

@@ -111,17 +111,15 @@ def train_supervised(
     def make() -> Mapping[str, Json]:
         if own is not None:
             own_token_contract(own)
-        loaded, settled_adapt = adapted(recipe, load_version(store, start, cache, progress=progress), work.seed)
+        loaded, how = adapted(recipe, load_version(store, start, cache, progress=progress), work.seed)
         model = loaded.model
-        choices.update(settled_adapt)
+        choices.update(how)
         progress.say("sft: " + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items()))
         task, folder = task_for(recipe, loaded.renderer), store.work_folder(work)
-        teaching = Teaching.alone(model, own)
-        if teacher is not None:
-            teaching = Teaching.of(teacher, recipe, model, store, cache, progress, own)
+        teaching = Teaching.of(teacher, recipe, model, store, cache, progress, own)
         trees = teaching.prepare([task.trained(row) for row in rows])
-        dev = [row for row in store.datasets.rows(dataset.id, "dev") if row.answer is not None]
-        unseen = teaching.prepare([task.trained(row) for row in dev])
+        dev = store.datasets.rows(dataset.id, "dev")
+        unseen = teaching.prepare([task.trained(row) for row in dev if row.answer is not None])
         adapt = recipe.adapt
         choices["learning_rate"] = _rate(adapt, choices, model, teaching, trees, unseen, work.seed, folder, progress)
         done, _ = supervised_loop(adapt, model, teaching, trees, choices, work.seed, folder, progress).run()

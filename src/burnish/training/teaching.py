@@ -93,14 +93,9 @@ class Teaching:
     prepare: Callable[[Sequence[Tree]], list[Tree]]
 
     @classmethod
-    def alone(cls, model: LanguageModel, own: Part | None = None) -> Teaching:
-        """No teacher: the written answers by likelihood, or by the recipe's own loss."""
-        return cls(model.logp, _written(own), list)
-
-    @classmethod
     def of(
         cls,
-        teacher: Teacher,
+        teacher: Teacher | None,
         recipe: Recipe,
         student: LanguageModel,
         store: Store,
@@ -110,9 +105,13 @@ class Teaching:
     ) -> Teaching:
         """The teacher beside the student: its most likely tokens, read once a row and kept, or all in every update.
 
+        Without a teacher, the written answers by likelihood, or by the recipe's ``own`` loss.
+
         Raises:
             ModelError: The teacher's vocabulary is another.
         """
+        if teacher is None:
+            return cls(student.logp, _written(own), list)
         table, model = recipe.sft, teacher.load(store, cache, student, progress)
         beside = Student(student, model, table.teacher_temperature)
         terms = (
