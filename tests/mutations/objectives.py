@@ -10,11 +10,7 @@ PREFERENCE, UNPAIRED, METHODS = ROOM + "preference.py", ROOM + "unpaired.py", RO
 ON_STREAM, ON_TERMS = "tests/objectives/test_stream.py::", "tests/objectives/test_terms.py::"
 ON_PREFERENCE, ON_UNPAIRED = "tests/objectives/test_preference.py::", "tests/objectives/test_unpaired.py::"
 ON_METHODS = "tests/objectives/test_methods.py::"
-TEACHER, PROJECTION, LOOP = (
-    "src/burnish/models/teacher.py",
-    "src/burnish/models/projection.py",
-    "src/burnish/training/loop.py",
-)
+TEACHER, PROJECTION = "src/burnish/models/teacher.py", "src/burnish/models/projection.py"
 ON_PROJECTION, ON_LEARNING = "tests/models/test_projection.py::", "tests/training/test_learning.py::"
 FLAT = "tests/models/test_flat.py::"
 
@@ -251,6 +247,13 @@ MUTATIONS = [
         tests=ON_METHODS + "test_a_setting_that_a_method_cannot_use_is_refused",
     ),
     Mutation(
+        name="a reference point that nobody measured is zero",
+        file=UNPAIRED,
+        old="None if len(on) else 0.0",
+        new="0.0",
+        tests=ON_UNPAIRED + "test_a_reference_point_that_nobody_measured_is_not_zero",
+    ),
+    Mutation(
         name="KTO's losses of good and bad answers change places",
         file=UNPAIRED,
         old="gain = beta * (ratio_R - max(0.0, point))",
@@ -287,9 +290,9 @@ MUTATIONS = [
     ),
     Mutation(
         name="KTO's reference point is that of a micro-batch",
-        file=LOOP,
-        old="stream.window = window",
-        new="stream.window = self._statistics(trees[: stream.trees])",
+        file=UNPAIRED,
+        old="return kto(ratio_R, labels, point, ",
+        new="return kto(ratio_R, labels, float(ratio_R.detach().mean() + 3), ",
         tests=ON_LEARNING + "test_the_gradient_does_not_depend_on_the_cut",
     ),
     Mutation(

@@ -24,8 +24,10 @@ def minimised(name: str, **settings: float) -> tuple[float, list[float]]:
     tree, logp_S = (PAIR, [-1.0, -5.0]) if METHODS[name].rows == "pairs" else (THUMB, [-1.0])
     leaf_S = torch.tensor(logp_S, requires_grad=True)
     loss = torch.zeros(())
+    stream = pack([tree], 10)[0]
+    stream.window = {"kto": 0.0}
     for term in METHODS[name].terms(settings):
-        loss = loss + term.weight * term.loss(Outputs(leaf_S), pack([tree], 10)[0]).total
+        loss = loss + term.weight * term.loss(Outputs(leaf_S), stream).total
     loss.backward()
     return loss.item(), leaf_S.grad.tolist()
 

@@ -76,6 +76,12 @@ def test_the_reference_point_is_read_from_mismatched_answers():
     assert (result.total.item(), result.units) == (1 + 1 + 2 - 3, 2.0)
 
 
+def test_a_reference_point_that_nobody_measured_is_not_zero():
+    with pytest.raises(TrainingError, match="was not measured"):
+        kto_term().loss(Outputs(torch.zeros(4)), pack(TREES, 100)[0])
+    assert kto_term().loss(Outputs(torch.zeros(1)), pack(TREES[1:2], 100)[0]).units == 0.0
+
+
 def test_mismatch():
     trees = [thumb(1, 1.0, 2, 1), thumb(1, 0.0, 3, 2), thumb(2, 1.0, 4, 3)]
     found = mismatch(trees)

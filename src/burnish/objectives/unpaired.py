@@ -81,7 +81,10 @@ def kto_term(beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0
         on = reading.marked(stream, "label")
         ratio_R = _ratios(outputs, stream)[reading.first_answers(stream)[on]]
         labels, votes = (reading.tree_figure(stream, *key)[on] for key in (("label", 0.0), ("votes", 1.0)))
-        return kto(ratio_R, labels, stream.window.get("kto", 0.0), beta, desirable, undesirable, votes)
+        point = stream.window.get("kto", None if len(on) else 0.0)
+        if point is None:
+            raise TrainingError("the reference point of KTO was not measured: a term's statistic comes before its loss")
+        return kto(ratio_R, labels, point, beta, desirable, undesirable, votes)
 
     def count(trees: Sequence[Tree]) -> float:
         votes = reading.count_votes(trees, "label", 1)
