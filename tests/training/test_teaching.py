@@ -99,7 +99,9 @@ def test_the_teacher_is_part_of_the_work(teacher: Project, tiny_model_folder: Pa
     warm = student(teacher, tiny_model_folder, "teacher_top_k = 8\nteacher_temperature = 3.0")
     second = run(warm)
     assert second.id != first.id and second.body["adapter"] != first.body["adapter"]
-    assert set((project.store.cache / "logps").iterdir()) > kept  # what it said at one temperature is not read at another
+    assert (
+        set((project.store.cache / "logps").iterdir()) > kept
+    )  # what it said at one temperature is not read at another
 
 
 def test_a_base_teaches_too(teacher: Project, tiny_model_folder: Path) -> None:
