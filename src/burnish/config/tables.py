@@ -34,6 +34,11 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _default(table: Table, name: str) -> object:
+    """What a key is where the recipe does not give it."""
+    return type(table).model_fields[name].default
+
+
 class Data(Table):
     """Where the examples are and how they are split."""
 
@@ -160,7 +165,7 @@ class Sft(Paced):
 
     @model_validator(mode="after")
     def teacher_is_named(self) -> Sft:
-        asked = sorted(name for name in self.model_fields_set if name.startswith("teacher_"))
+        asked = [name for name, value in self if name.startswith("teacher_") and value != _default(self, name)]
         if asked and self.teacher is None:
             raise ValueError(f"{asked[0]} has no use without a teacher")
         return self
@@ -235,7 +240,7 @@ class Preference(Paced):
 
     @model_validator(mode="after")
     def votes_are_waited_for(self) -> Preference:
-        if "min_votes" in self.model_fields_set and not self.votes:
+        if self.min_votes != _default(self, "min_votes") and not self.votes:
             raise ValueError('min_votes has no use where learn_from is ["rows"]')
         return self
 
