@@ -53,11 +53,11 @@ def test_it_stands_on_the_version_not_on_the_base(tiny, reward):
     assert not torch.allclose(tiny.hidden(stream), tiny.sibling().hidden(stream), atol=1e-2)
 
 
-def test_the_boundary_spares_the_lower_layers_and_changes_nothing(reward, monkeypatch):
+def test_what_is_kept_spares_the_lower_layers_and_changes_nothing(reward, monkeypatch):
     stream = pack(TREES, 100)[0]
     whole = reward.scores(stream)
     wanted = torch.autograd.grad(whole.square().sum(), list(reward.parameters().values()))
-    boundary = reward.boundary(stream)
+    boundary = reward.trunk.boundary(stream)
     assert (boundary.shape, boundary.requires_grad) == ((len(stream.ids_T), 64), False)
     ran = []
 
@@ -66,26 +66,27 @@ def test_the_boundary_spares_the_lower_layers_and_changes_nothing(reward, monkey
         return decoder_layer(layer, hidden, **where)
 
     monkeypatch.setattr(language, "decoder_layer", counted)
-    tail = reward.scores(stream, boundary=boundary)
+    reward.trunk.kept = lambda _: (boundary, 1)
+    tail = reward.scores(stream)
     assert ran == [1]
     assert torch.equal(tail, whole)
     found = torch.autograd.grad(tail.square().sum(), list(reward.parameters().values()))
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, wanted, strict=True))
+    ran.clear()
+    reward.trunk.kept = lambda _: None
+    assert torch.equal(reward.scores(stream), whole)
+    assert ran == [0, 1]
 
 
 def test_a_rows_boundary_does_not_depend_on_its_company(reward):
-    together = reward.boundary(pack(TREES, 100)[0])
-    apart = torch.cat([reward.boundary(stream) for stream in pack(TREES, 1)])
+    together = reward.trunk.boundary(pack(TREES, 100)[0])
+    apart = torch.cat([reward.trunk.boundary(stream) for stream in pack(TREES, 1)])
     assert torch.allclose(together, apart, atol=1e-6)
 
 
-def test_where_there_is_nothing_to_spare_the_boundary_is_empty(tiny):
-    stream = pack(TREES, 100)[0]
-    whole = RewardModel.on(tiny, Lora(4), layers=2, seed=0)
-    whole.head_D.data.fill_(0.1)
-    boundary = whole.boundary(stream)
-    assert boundary.shape == (len(stream.ids_T), 0)
-    assert torch.equal(whole.scores(stream, boundary), whole.scores(stream))
+def test_a_copy_keeps_nothing(tiny):
+    tiny.kept = lambda _: None
+    assert tiny.sibling().kept is None and tiny.frozen_copy().kept is None and tiny.merged().kept is None
 
 
 def test_the_last_token_must_be_there(reward):

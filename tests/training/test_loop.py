@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from burnish.errors import TrainingError
+from burnish.models import language
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
+from burnish.models.layer import decoder_layer
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult, likelihood_term
 from burnish.progress import Silent
@@ -195,19 +197,23 @@ def test_what_is_not_yet_unfrozen_stays_with_its_state(base: LanguageModel, tmp_
         assert with_state == (upper if step < 2 else set(model.parameters()))
 
 
-def test_the_backward_ends_at_the_lowest_unfrozen_layer(base: LanguageModel, tmp_path: Path) -> None:
+def test_the_backward_ends_at_the_lowest_unfrozen_layer(
+    base: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = model_on(base)
     recorded: list[bool] = []
 
-    def look(layer: torch.nn.Module, given: object, hidden: torch.Tensor) -> None:
-        recorded.append(hidden.requires_grad)
+    def watched(layer: torch.nn.Module, hidden: torch.Tensor, **where: object) -> torch.Tensor:
+        output = decoder_layer(layer, hidden, **where)
+        if layer is model.trunk.layers[0]:
+            recorded.append(output.requires_grad)
+        return output
 
-    handle = model.trunk.layers[0].register_forward_hook(look)
+    monkeypatch.setattr(language, "decoder_layer", watched)
     loop = loop_of(model, tmp_path, Fixed(trees()), updates=2)
     loop = replace(loop, trainable=lambda step: {n for n in model.parameters() if step or ".layers.1." in n})
     loop.update(0, trees())
     loop.update(1, trees())
-    handle.remove()
     assert recorded == [False, True]
 
 

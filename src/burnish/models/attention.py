@@ -1,6 +1,6 @@
 """Attention over a flat stream, registered with transformers under our own name, and what it refuses.
 
-Axes: T packed tokens, H heads, D width of a head.
+Axes: T packed tokens, H heads, K key heads, G query heads of a key head, D width of a head.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def flat_attention(
     """
     if spans is None or attention_mask is not None or dropout:
         raise ModelError("flat attention was called without spans, or with a mask or dropout")
-    repeats = query_1HTD.shape[1] // key_1HTD.shape[1]
     lengths = [span.stop - span.start for span in spans]
     places = {(span.start, span.stop): place for place, span in enumerate(spans)}
+    # Key heads are the batch, and their query heads read the same keys through a view: nothing is repeated in memory.
+    grouped_KGTD = query_1HTD[0].unflatten(0, (key_1HTD.shape[1], -1))
     # Split, not sliced: the gradient of a slice is as long as the whole stream, once for every span.
-    queries = query_1HTD.split(lengths, 2)
-    keys = key_1HTD.repeat_interleave(repeats, 1).split(lengths, 2)
-    values = value_1HTD.repeat_interleave(repeats, 1).split(lengths, 2)
+    queries = grouped_KGTD.split(lengths, 2)
+    keys, values = (x_1HTD[0].unsqueeze(1).split(lengths, 2) for x_1HTD in (key_1HTD, value_1HTD))
     parts = []
     for span, length, query, key, value in zip(spans, lengths, queries, keys, values, strict=True):
         mask = None
@@ -64,10 +64,12 @@ def flat_attention(
             above, depth = places[span.parent], span.parent[1] - span.parent[0]
             key, value = torch.cat([keys[above], key], 2), torch.cat([values[above], value], 2)
             mask = torch.ones(length, depth + length, dtype=torch.bool, device=query.device).tril(depth)
-        parts.append(
-            F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling)
+        heads = (len(query), query.shape[1], -1, -1)
+        part = F.scaled_dot_product_attention(
+            query, key.expand(heads), value.expand(heads), attn_mask=mask, is_causal=mask is None, scale=scaling
         )
-    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+        parts.append(part.permute(2, 0, 1, 3))
+    return torch.cat(parts).flatten(1, 2)[None], None
 
 
 def refuse(config: PretrainedConfig) -> str | None:

@@ -6,7 +6,7 @@ Axes: T packed tokens, S supervised positions, D width, V vocabulary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,9 @@ from burnish.models.layer import decoder_layer
 from burnish.models.projection import project
 from burnish.objectives import Outputs, Stream
 
+# The hidden states below a layer for a stream [T, D], and that layer; None where they were not kept.
+Kept = Callable[[Stream], tuple[Tensor, int] | None]
+
 
 class LanguageModel:
     """A base with at most one adapter (``lora``: what it is) and weights of its own (``changed``: their names).
@@ -33,7 +36,7 @@ class LanguageModel:
     ``module`` is transformers' causal LM; whatever is not named as trained is frozen. ``path`` is "flat" (packed
     streams) or "slow" (transformers' plain forward, one row at a time, eager attention, full logits); ``message`` says
     why where it is slow. ``folded`` says that the model was merged and stands for itself: the weights are no longer the
-    base's, and only what is put on it afterwards is saved.
+    base's, and only what is put on it afterwards is saved. ``kept`` gives hidden states of layers that do not change.
     """
 
     def __init__(self, module: Any, base: Base, checkpointing: bool = False) -> None:
@@ -41,6 +44,7 @@ class LanguageModel:
         self.lora: Lora | None = None
         self.changed: frozenset[str] = frozenset()
         self._trained: frozenset[str] = frozenset()
+        self.kept: Kept | None = None
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         module.eval()
@@ -172,13 +176,12 @@ class LanguageModel:
         logp_S = logp_SV.gather(1, stream.targets_S[:, None])[:, 0]
         return Outputs(logp_S, -(logp_SV.exp() * logp_SV).sum(-1) if entropy else None)
 
-    def hidden(self, stream: Stream, boundary: Tensor | None = None) -> Tensor:
-        """The hidden states after the last norm [T, D]; ``boundary`` (see there) spares the lower layers."""
+    def hidden(self, stream: Stream) -> Tensor:
+        """The hidden states after the last norm [T, D]; what is ``kept`` spares the lower layers."""
         if not self._fits(stream):
             return self.hidden_slow(stream)
-        if boundary is None or boundary.shape[1] == 0:
-            return self._run(stream)
-        return self._run(stream, boundary, first=self.first_trained)
+        found = self.kept(stream) if self.kept else None
+        return self._run(stream) if found is None else self._run(stream, *found)
 
     def hidden_slow(self, stream: Stream) -> Tensor:
         """The slow twin of ``hidden``."""
@@ -190,11 +193,8 @@ class LanguageModel:
     def boundary(self, stream: Stream) -> Tensor:
         """The input of the first trained layer [T, D]: the same at every step, so it may be kept.
 
-        A row's part of it does not depend on what it is packed with. [T, 0] where there is nothing to spare:
-        no layer below the first trained one, or the slow path.
+        A row's part of it does not depend on what it is packed with.
         """
-        if self.first_trained == 0 or not self._fits(stream):
-            return torch.empty(len(stream.ids_T), 0)
         return self._run(stream, last=self.first_trained)
 
     @property
@@ -261,7 +261,7 @@ class LanguageModel:
         twin: LanguageModel = copy.copy(self)
         twin.__dict__.pop("_twin", None)
         twin.module = copy.deepcopy(self.module, shared).eval()
-        twin.checkpointing = False
+        twin.checkpointing, twin.kept = False, None
         return twin
 
     def _adapt(

@@ -40,35 +40,57 @@ class Product(NamedTuple):
             return Product(linear.weight, linear.bias, linear.lora_A, linear.lora_B, linear.scale)
         return Product(linear.weight, linear.bias, None, None, 1.0)
 
-    def onto(self, out_TO: Tensor, x_TD: Tensor) -> Tensor | None:
-        """Add bias and adapter to ``out``, in place; returns x A^T, for the backward."""
-        if self.bias_O is not None:
-            out_TO.add_(self.bias_O)
-        if self.A_RD is None or self.B_OR is None:
-            return None
-        low_TR = x_TD @ self.A_RD.T
-        out_TO.addmm_(low_TR, self.B_OR.T, alpha=self.scale)
-        return low_TR
 
-    def input_gradient(self, grad_TO: Tensor, onto_TD: Tensor | None) -> Tensor:
-        """The gradient of x, added to ``onto`` in place where there is one."""
-        found = grad_TO @ self.weight_OD if onto_TD is None else onto_TD.addmm_(grad_TO, self.weight_OD)
-        if self.A_RD is not None and self.B_OR is not None:
-            found.addmm_(grad_TO @ self.B_OR, self.A_RD, alpha=self.scale)
-        return found
+class Products:
+    """Linear layers of one input. Their adapters' A go as one product: few columns at a time are slow."""
 
-    def own_gradients(
-        self, grad_TO: Tensor, x_TD: Tensor | None, low_TR: Tensor | None, wanted: Sequence[bool]
-    ) -> tuple[Tensor | None, ...]:
-        """Gradients of weight, bias, A and B, where they are wanted."""
-        weight = grad_TO.T @ x_TD if wanted[0] and x_TD is not None else None
-        bias = grad_TO.sum(0) if wanted[1] else None
-        A = B = None
-        if wanted[2] and self.B_OR is not None and x_TD is not None:
-            A = (grad_TO @ self.B_OR).mul_(self.scale).T @ x_TD
-        if wanted[3] and low_TR is not None:
-            B = (grad_TO.T @ low_TR).mul_(self.scale)
-        return weight, bias, A, B
+    def __init__(self, flat: Sequence[Any], scales: Sequence[float]) -> None:
+        parts = (flat[4 * i : 4 * i + 4] for i in range(len(scales)))
+        self.each = [Product(*part, scale) for part, scale in zip(parts, scales, strict=True)]  # type: ignore[call-arg]
+        kept = [product.A_RD for product in self.each if product.A_RD is not None]
+        self.ranks = [len(A_RD) for A_RD in kept]
+        self.A_RD = torch.cat(kept) if kept else None
+
+    def forward(self, x_TD: Tensor, onto_TO: Tensor | None = None) -> tuple[list[Tensor], Tensor | None]:
+        """The outputs, the first one added to ``onto``, and x A^T of all adapters, for the backward."""
+        low_TR = None if self.A_RD is None else x_TD @ self.A_RD.T
+        lows = iter(() if low_TR is None else low_TR.split(self.ranks, 1))
+        outputs = []
+        for number, (weight_OD, bias_O, A_RD, B_OR, scale) in enumerate(self.each):
+            start = onto_TO if number == 0 else None
+            output = x_TD @ weight_OD.T if start is None else torch.addmm(start, x_TD, weight_OD.T)
+            if bias_O is not None:
+                output += bias_O
+            if A_RD is not None and B_OR is not None:
+                output.addmm_(next(lows), B_OR.T, alpha=scale)
+            outputs.append(output)
+        return outputs, low_TR
+
+    def backward(
+        self, grads: Sequence[Tensor], x_TD: Tensor | None, low_TR: Tensor | None, below: bool, wanted: Sequence[bool]
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """The gradients of x, where ``below`` asks for it, and of each weight, bias, A and B, where ``wanted`` does."""
+        pairs = list(zip(grads, self.each, strict=True))
+        slopes = [(grad @ product.B_OR).mul_(product.scale) for grad, product in pairs if product.B_OR is not None]
+        slope_TR = torch.cat(slopes, 1) if slopes else None
+        x_grad_TD = None
+        if below:
+            x_grad_TD = grads[0] @ self.each[0].weight_OD
+            for grad, product in pairs[1:]:
+                x_grad_TD.addmm_(grad, product.weight_OD)
+            if slope_TR is not None and self.A_RD is not None:
+                x_grad_TD.addmm_(slope_TR, self.A_RD)
+        lows = iter(() if low_TR is None else low_TR.split(self.ranks, 1))
+        A_grads = iter(() if slope_TR is None or x_TD is None else (slope_TR.T @ x_TD).split(self.ranks))
+        own: list[Tensor | None] = []
+        for number, (grad, product) in enumerate(pairs):
+            weight, bias, _, B = wanted[4 * number : 4 * number + 4]
+            own.append(grad.T @ x_TD if weight and x_TD is not None else None)
+            own.append(grad.sum(0) if bias else None)
+            low = None if product.B_OR is None else next(lows)
+            own.append(None if low is None else next(A_grads, None))
+            own.append((grad.T @ low).mul_(product.scale) if B and low is not None else None)
+        return x_grad_TD, own
 
 
 def fits(layer: Any) -> bool:
@@ -126,53 +148,41 @@ class _NormedProducts(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         square_T1 = torch.linalg.vector_norm(hidden_TD, dim=-1, keepdim=True).square_()
         inverse_T1 = square_T1.div_(hidden_TD.shape[1]).add_(epsilon).rsqrt_()
-        normed_TD = (hidden_TD * inverse_T1).mul_(norm_D)
-        outputs, lows = [], []
-        for product in _products(flat, scales):
-            outputs.append(normed_TD @ product.weight_OD.T)
-            lows.append(product.onto(outputs[-1], normed_TD))
+        outputs, low_TR = Products(flat, scales).forward((hidden_TD * inverse_T1).mul_(norm_D))
         ctx.scales = scales
-        ctx.save_for_backward(hidden_TD, inverse_T1, norm_D, *lows, *flat)
-        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(hidden_TD, inverse_T1, norm_D, low_TR, *flat)
         return tuple(outputs)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        hidden_TD, inverse_T1, norm_D, *rest = ctx.saved_tensors
-        lows, flat = rest[: len(grads)], rest[len(grads) :]
-        wanted = ctx.needs_input_grad
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_TD, inverse_T1, norm_D, low_TR, *flat = ctx.saved_tensors
+        below, norm_wanted, _, _, *wanted = ctx.needs_input_grad
         plain_TD = hidden_TD * inverse_T1
-        normed_TD = plain_TD * norm_D if any(wanted[4:]) else None
-        below_TD: Tensor | None = None
-        own: list[Tensor | None] = []
-        for i, (product, grad_TO) in enumerate(zip(_products(flat, ctx.scales), grads, strict=True)):
-            if grad_TO is None:
-                own += [None] * 4
-                continue
-            own += product.own_gradients(grad_TO, normed_TD, lows[i], wanted[4 + 4 * i : 8 + 4 * i])
-            if wanted[0] or wanted[1]:
-                below_TD = product.input_gradient(grad_TO, below_TD)
-        norm = None
-        if below_TD is not None:
-            norm = (below_TD * plain_TD).sum(0) if wanted[1] else None
-            below_TD.mul_(norm_D)
-            along_T1 = torch.linalg.vecdot(below_TD, plain_TD)[:, None].div_(hidden_TD.shape[1])
-            below_TD.addcmul_(plain_TD, along_T1, value=-1).mul_(inverse_T1)
-        return below_TD, norm, None, None, *own
+        normed_TD = plain_TD * norm_D if any(wanted) else None
+        products = Products(flat, ctx.scales)
+        x_grad_TD, own = products.backward(grads, normed_TD, low_TR, below or norm_wanted, wanted)
+        norm_grad_D = None
+        if x_grad_TD is not None:
+            norm_grad_D = (x_grad_TD * plain_TD).sum(0) if norm_wanted else None
+            x_grad_TD.mul_(norm_D)
+            along_T1 = torch.linalg.vecdot(x_grad_TD, plain_TD)[:, None].div_(hidden_TD.shape[1])
+            x_grad_TD.addcmul_(plain_TD, along_T1, value=-1).mul_(inverse_T1)
+        return x_grad_TD, norm_grad_D, None, None, *own
 
 
 class _AddedProduct(torch.autograd.Function):
-    """residual + linear(x), or residual + linear(silu(gate) x) (SwiGLU, Shazeer 2020, arXiv:2002.05202)."""
+    """residual + linear(x), or residual + linear(silu(gate) x) (SwiGLU, Shazeer 2020, arXiv:2002.05202).
+
+    The gated product is computed again in the backward.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, residual_TD: Tensor, x_TD: Tensor, gate_TD: Tensor | None, scale: float, *flat: Tensor | None
     ) -> Tensor:
-        (product,) = _products(flat, [scale])
         value_TD = x_TD if gate_TD is None else F.silu(gate_TD).mul_(x_TD)
-        output_TO = torch.addmm(residual_TD, value_TD, product.weight_OD.T)
-        low_TR = product.onto(output_TO, value_TD)
+        (output_TO,), low_TR = Products(flat, [scale]).forward(value_TD, onto_TO=residual_TD)
         ctx.scale = scale
         ctx.save_for_backward(x_TD, gate_TD, low_TR, *flat)
         return output_TO
@@ -181,18 +191,16 @@ class _AddedProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, ...]:
         x_TD, gate_TD, low_TR, *flat = ctx.saved_tensors
-        (product,) = _products(flat, [ctx.scale])
-        wanted = ctx.needs_input_grad
+        _, x_wanted, gate_wanted, _, *wanted = ctx.needs_input_grad
         open_TD = F.silu(gate_TD) if gate_TD is not None else None
         value_TD = x_TD if open_TD is None else open_TD * x_TD
-        own = product.own_gradients(grad_TO, value_TD, low_TR, wanted[4:])
-        x_grad = gate_grad = None
-        if wanted[1] or wanted[2]:
-            x_grad = product.input_gradient(grad_TO, None)
-            if open_TD is not None:
-                gate_grad = torch.ops.aten.silu_backward(torch.mul(x_grad, x_TD, out=value_TD), gate_TD)
-                x_grad.mul_(open_TD)
-        return grad_TO, x_grad, gate_grad, None, *own
+        products = Products(flat, [ctx.scale])
+        x_grad_TD, own = products.backward([grad_TO], value_TD, low_TR, x_wanted or gate_wanted, wanted)
+        gate_grad_TD = None
+        if open_TD is not None and x_grad_TD is not None:
+            gate_grad_TD = torch.ops.aten.silu_backward(torch.mul(x_grad_TD, x_TD, out=value_TD), gate_TD)
+            x_grad_TD.mul_(open_TD)
+        return grad_TO, x_grad_TD, gate_grad_TD, None, *own
 
 
 class _Rotate(torch.autograd.Function):
@@ -217,7 +225,3 @@ def _turned(x_THE: Tensor, cos_TE: Tensor, sin_TE: Tensor, back: bool) -> Tensor
     turned[..., :half].addcmul_(x_THE[..., half:], sin[..., :half], value=-sign)
     turned[..., half:].addcmul_(x_THE[..., :half], sin[..., half:], value=sign)
     return turned
-
-
-def _products(flat: Sequence[Any], scales: Sequence[float]) -> list[Product]:
-    return [Product(*flat[4 * i : 4 * i + 4], scale) for i, scale in enumerate(scales)]  # type: ignore[call-arg]

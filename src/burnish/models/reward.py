@@ -47,7 +47,7 @@ class RewardModel:
         head = {"head": self.head_D} if self.head_D.requires_grad else {}
         return head | self.trunk.parameters()
 
-    def scores(self, stream: Stream, boundary: Tensor | None = None) -> Tensor:
+    def scores(self, stream: Stream) -> Tensor:
         """The reward of each answer [A]: a difference of d means odds of exp(d).
 
         Raises:
@@ -55,11 +55,7 @@ class RewardModel:
         """
         if stream.last_A is None:
             raise ModelError("a reward model reads each answer's last token", mend="pack(..., keep_last=True)")
-        return self.trunk.hidden(stream, boundary)[stream.last_A] @ self.head_D
-
-    def boundary(self, stream: Stream) -> Tensor:
-        """The input of the lowest trained layer [T, D]: see LanguageModel.boundary."""
-        return self.trunk.boundary(stream)
+        return self.trunk.hidden(stream)[stream.last_A] @ self.head_D
 
     def files(self) -> dict[str, bytes]:
         """What its trunk is beside the version (see ``LanguageModel.files``), and the head.

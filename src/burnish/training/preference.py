@@ -25,6 +25,7 @@ from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.store import Store, Work, derive_seed
 from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
+from burnish.training.boundaries import keep_boundaries
 from burnish.training.judged import Judged, gather_judged, method_of
 from burnish.training.loop import Loop, Settings
 from burnish.training.remembered import Remembered, with_reference
@@ -149,6 +150,8 @@ def _train(
     learned = [tree for tree, out in zip(judged.trees, judged.held, strict=True) if not out]
     held = [tree for tree, out in zip(judged.trees, judged.held, strict=True) if out]
     model, terms = loaded.model, method.terms(values)
+    weights = work.parents[0].digest  # of the version that is trained
+    keep_boundaries(model, judged.trees, choices["epochs"].value, store.cache, weights, progress, "preference")
     watched = (held or learned)[:WATCHED]
 
     def look() -> dict[str, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from burnish.models.language import LanguageModel
@@ -54,20 +54,24 @@ class Remembered:
         return cls(store.cache / FOLDER, [source, model.path, torch.__version__])
 
     @torch.no_grad()
-    def read(
-        self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str
-    ) -> list[dict[str, Tensor]]:
-        """The tensors of each batch, computed where they are not kept, or not as they were written."""
+    def keep(self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str) -> list[Path]:
+        """The file of each batch, made where it is not there, or not as it was written."""
         found = []
         for number, stream in enumerate(streams, 1):
             path = self.folder / f"{self._key(stream)}.safetensors"
-            tensors = _load(path)
-            if tensors is None:
-                tensors = {name: tensor.contiguous() for name, tensor in compute(stream).items()}
-                _save(path, tensors)
+            if _load(path) is None:
+                _save(path, {name: tensor.contiguous() for name, tensor in compute(stream).items()})
                 progress.update(what, number, len(streams))
-            found.append(tensors)
+            else:
+                path.touch()  # used now: the room of others goes first
+            found.append(path)
         return found
+
+    def read(
+        self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str
+    ) -> list[dict[str, Tensor]]:
+        """The tensors of each batch."""
+        return [load_file(path) for path in self.keep(streams, compute, progress, what)]
 
     def _key(self, stream: Stream) -> str:
         whole = hashlib.sha256()
@@ -121,6 +125,20 @@ def _load(path: Path) -> dict[str, Tensor] | None:
     except (OSError, SafetensorError):
         return None
     return tensors if written == _digest(tensors) else None
+
+
+def make_room(folder: Path, need: float, limit: float) -> bool:
+    """Delete the files used longest ago until ``need`` more bytes stay within ``limit``; False where they never can."""
+    if need > limit:
+        return False
+    files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
+    held = sum(path.stat().st_size for path in files)
+    for path in files:
+        if held + need <= limit:
+            break
+        held -= path.stat().st_size
+        path.unlink()
+    return True
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.training.adapting import adaptation, keyed_adapt, layer_rates, unfreezes
+from burnish.training.boundaries import keep_boundaries
 from burnish.training.loop import Loop, Settings
 from burnish.training.settings import Choice, paced, reward_settings, shown
 from burnish.training.supervised import Epochs
@@ -30,35 +32,6 @@ VERSION = 1
 BATCH = 16
 BUDGET = 2048  # tokens in one forward
 HELD_OUT = 0.15
-
-
-@dataclass
-class Boundaries:
-    """Hidden states at the freezing boundary, once per pair: what lies below never changes, so no epoch repeats it.
-
-    A pair's place is its ``row``; 4 bytes x width x tokens of memory each, nothing where every layer learns.
-    """
-
-    model: RewardModel
-    kept: dict[int, torch.Tensor]
-
-    @classmethod
-    def of(cls, model: RewardModel, trees: Sequence[Tree], budget: int, progress: Progress) -> Boundaries:
-        kept: dict[int, torch.Tensor] = {}
-        place = 0
-        for stream in pack(trees, budget):
-            hidden = model.boundary(stream)
-            start = 0
-            for tree in trees[place : place + stream.trees]:
-                kept[tree.answers[0].row] = hidden[start : start + tree.tokens()].clone()
-                start += tree.tokens()
-            place += stream.trees
-            progress.update("reward: reading pairs", place, len(trees))
-        return cls(model, kept)
-
-    def forward(self, stream: Stream) -> Outputs:
-        boundary = torch.cat([self.kept[row] for row in stream.rows_A[::2]])
-        return Outputs(scores_A=self.model.scores(stream, boundary=boundary))
 
 
 def train_reward(
@@ -99,12 +72,13 @@ def train_reward(
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, held = _split(pairs, work.seed)
         model = RewardModel.on(loaded.model, adaptation(recipe)[0], layers=table.layers, seed=work.seed)
-        boundaries = Boundaries.of(model, trees, BUDGET, progress)
-        updates = -(-len(learned) // BATCH) * choices["epochs"].value
+        passes = choices["epochs"].value
+        keep_boundaries(model.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
+        updates = -(-len(learned) // BATCH) * passes
         choices.update(paced(table, "reward", updates))
         folder = store.work_folder(work)
-        _learn(recipe.adapt, boundaries, [trees[i] for i in learned], choices, work.seed, folder, progress)
-        odds = _odds(boundaries, [trees[i] for i in held])
+        _learn(recipe.adapt, model, [trees[i] for i in learned], choices, work.seed, folder, progress)
+        odds = _odds(model, [trees[i] for i in held])
         return {
             "settings": shown(choices),
             "votes": frozen["by_source"],
@@ -119,7 +93,7 @@ def train_reward(
 
 def _learn(
     adapt: Adapt,
-    boundaries: Boundaries,
+    model: RewardModel,
     trees: Sequence[Tree],
     choices: Mapping[str, Choice],
     seed: int,
@@ -130,10 +104,10 @@ def _learn(
     updates = windows.per_epoch * choices["epochs"].value
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(updates, rate, schedule, warmup, budget=BUDGET, keep_last=True)
-    parameters = boundaries.model.parameters()
+    parameters = model.parameters()
     Loop(
         parameters,
-        boundaries.forward,
+        partial(_scored, model),
         windows,
         [pairwise_term()],
         settings,
@@ -143,6 +117,10 @@ def _learn(
         rates=layer_rates(adapt, parameters),
         trainable=unfreezes(adapt, parameters, updates),
     ).run()
+
+
+def _scored(model: RewardModel, stream: Stream) -> Outputs:
+    return Outputs(scores_A=model.scores(stream))
 
 
 def _require_preference(pairs: Sequence[Pair], least: int) -> None:
@@ -163,13 +141,12 @@ def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int]]:
     return [i for i in places if pairs[i].cluster not in held], [i for i in places if pairs[i].cluster in held]
 
 
-def _odds(boundaries: Boundaries, trees: Sequence[Tree]) -> list[float]:
+def _odds(model: RewardModel, trees: Sequence[Tree]) -> list[float]:
     """The predicted probability that a wins, for each pair."""
     found: list[float] = []
     with torch.no_grad():
         for stream in pack(trees, BUDGET):
-            scores = boundaries.forward(stream).scores_A
-            assert scores is not None
+            scores = model.scores(stream)
             found += torch.sigmoid(scores[0::2] - scores[1::2]).tolist()
     return found
 

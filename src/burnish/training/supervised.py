@@ -21,6 +21,7 @@ from burnish.records import Json, Record
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
+from burnish.training.boundaries import keep_boundaries
 from burnish.training.loop import Loop, Settings
 from burnish.training.probe import settled
 from burnish.training.settings import Choice, Probe, keyed, probe_for, sft_settings, shown
@@ -120,6 +121,7 @@ def train_supervised(
         trees = teaching.prepare([task.trained(row) for row in rows])
         dev = store.datasets.rows(dataset.id, "dev")
         unseen = teaching.prepare([task.trained(row) for row in dev if row.answer is not None])
+        keep_boundaries(model, trees, choices["epochs"].value, store.cache, start.digest, progress, "sft")
         adapt = recipe.adapt
         choices["learning_rate"] = _rate(adapt, choices, model, teaching, trees, unseen, work.seed, folder, progress)
         done, _ = supervised_loop(adapt, model, teaching, trees, choices, work.seed, folder, progress).run()

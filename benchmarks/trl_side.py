@@ -1,0 +1,115 @@
+"""TRL's side of the training benchmark: the same rows, the same LoRA, the same update of 8 rows.
+
+    python trl_side.py {sft,dpo,reward,frozen} --model DIR --pairs PAIRS.jsonl [--micro-batch 1] [--checkpointing]
+                       [--updates 8]
+
+Needs trl==1.16.0 and peft in an environment of its own; Burnish does not depend on them. "frozen" is sft with LoRA on
+the last 4 layers for three epochs. Prints one JSON line: the seconds of each update, their median after the first two,
+and peak resident memory.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+
+ROWS_PER_UPDATE = 8
+FROZEN_LAYERS, FROZEN_EPOCHS = 4, 3
+
+parser = argparse.ArgumentParser()
+parser.add_argument("what", choices=["sft", "dpo", "reward", "frozen"])
+parser.add_argument("--model", required=True)
+parser.add_argument("--pairs", required=True)
+parser.add_argument("--updates", type=int, default=8)
+parser.add_argument("--micro-batch", type=int, default=1)
+parser.add_argument("--checkpointing", action="store_true")
+parser.add_argument("--max-length", type=int, default=1024)
+a = parser.parse_args()
+torch.manual_seed(0)
+tokenizer = AutoTokenizer.from_pretrained(a.model)
+rows = []
+for line in Path(a.pairs).read_text(encoding="utf-8").splitlines():
+    row = json.loads(line)
+    chosen, rejected = ([{"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected"))
+    rows.append({"prompt": row["prompt"], "chosen": chosen, "rejected": rejected})
+seconds = []
+
+
+class Clock(TrainerCallback):
+    def on_step_begin(self, *_, **__):
+        self.start = time.perf_counter()
+
+    def on_step_end(self, *_, **__):
+        seconds.append(round(time.perf_counter() - self.start, 2))
+
+
+epochs = FROZEN_EPOCHS if a.what == "frozen" else 1
+settings = {
+    "output_dir": tempfile.mkdtemp(),
+    "per_device_train_batch_size": a.micro_batch,
+    "gradient_accumulation_steps": ROWS_PER_UPDATE // a.micro_batch,
+    "num_train_epochs": epochs,
+    "max_steps": min(a.updates, len(rows) // ROWS_PER_UPDATE) if a.what != "frozen" else -1,
+    "report_to": [],
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "use_cpu": not torch.cuda.is_available(),
+    "bf16": torch.cuda.is_available(),
+    "disable_tqdm": True,
+    "gradient_checkpointing": a.checkpointing,
+    "learning_rate": 1e-4,
+    "max_length": a.max_length,
+}
+lora = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+if a.what == "reward":
+    model = AutoModelForSequenceClassification.from_pretrained(a.model, num_labels=1, dtype=torch.float32)
+    lora["task_type"] = "SEQ_CLS"
+else:
+    model = AutoModelForCausalLM.from_pretrained(a.model, dtype=torch.float32)
+    lora["task_type"] = "CAUSAL_LM"
+if a.what == "frozen":
+    depth = model.config.num_hidden_layers
+    lora |= {"layers_to_transform": list(range(depth - FROZEN_LAYERS, depth)), "layers_pattern": "layers"}
+    lora["target_modules"] = "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()
+if a.what == "dpo":
+    from trl import DPOConfig as Config
+    from trl import DPOTrainer as Trainer
+elif a.what == "reward":
+    from trl import RewardConfig as Config
+    from trl import RewardTrainer as Trainer
+else:
+    from trl import SFTConfig as Config
+    from trl import SFTTrainer as Trainer
+
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+Trainer(
+    model,
+    args=Config(**settings),
+    train_dataset=Dataset.from_list(rows),
+    processing_class=tokenizer,
+    peft_config=LoraConfig(**lora),
+    callbacks=[Clock()],
+).train()
+print(
+    json.dumps(
+        {
+            "what": a.what,
+            "micro_batch": a.micro_batch,
+            "checkpointing": a.checkpointing,
+            "updates": seconds,
+            "median": statistics.median(seconds[2:] or seconds),
+            "total": round(sum(seconds), 1),
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+    )
+)

@@ -1,0 +1,114 @@
+"""Hidden states at the freezing boundary: what lies below the first trained layer says the same in every pass.
+
+So it is run once for each row, in fixed batches, and kept on disk. Worth it where a row is seen more than once.
+Axes: T packed tokens, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from burnish.errors import ConfigError
+from burnish.models.language import LanguageModel
+from burnish.objectives.stream import Stream, Tree, pack
+from burnish.progress import Progress
+from burnish.records import Json
+from burnish.training.remembered import BUDGET, Remembered, make_room
+
+FOLDER = "boundaries"
+LIMIT = 20.0  # GB of hidden states that a store keeps, unless BURNISH_CACHE_GB says otherwise
+
+
+@dataclass
+class Boundaries:
+    """Where each tree's hidden states lie, the input of layer ``first``: what ``LanguageModel.kept`` asks."""
+
+    first: int
+    places: Mapping[str, Path]
+    _open: dict[Path, Any] = field(default_factory=dict)
+
+    def __call__(self, stream: Stream) -> tuple[Tensor, int] | None:
+        """The input of layer ``first`` [T, D], and which it is; None where a tree of the stream is not kept."""
+        keys = [key for key, _ in _trees(stream)]
+        if any(key not in self.places for key in keys):
+            return None
+        return torch.cat([self._read(key) for key in keys]), self.first
+
+    def _read(self, key: str) -> Tensor:
+        path = self.places[key]
+        if path not in self._open:
+            self._open[path] = safe_open(path, "pt")
+        tensor: Tensor = self._open[path].get_tensor(key)
+        return tensor
+
+
+def keep_boundaries(
+    model: LanguageModel,
+    trees: Sequence[Tree],
+    passes: int,
+    cache: Path,
+    source: Json,
+    progress: Progress,
+    what: str,
+    keep_last: bool = False,
+) -> bool:
+    """Run these trees up to the first trained layer of ``model`` and keep what comes out, for ``model`` to use.
+
+    ``source`` names the model's weights; ``keep_last`` is how the loop packs. False where there is nothing to spare:
+    one pass, a trained first layer, the slow path, or states over the disk that they may use.
+
+    Raises:
+        ConfigError: BURNISH_CACHE_GB is not a number of gigabytes.
+    """
+    first, width = model.first_trained, int(model.head.shape[1])
+    if passes < 2 or first == 0 or model.path == "slow":
+        return False
+    need, limit = 4 * width * sum(tree.tokens(keep_last) for tree in trees), _limit()
+    folder = cache / FOLDER
+    if not make_room(folder, need, limit):
+        progress.say(f"{what}: {need / 1e9:.1f} GB of hidden states are over the limit of {limit / 1e9:g}: not kept")
+        return False
+
+    def compute(stream: Stream) -> Mapping[str, Tensor]:
+        hidden_TD = model.boundary(stream)
+        return {key: hidden_TD[place] for key, place in _trees(stream)}
+
+    streams = pack(trees, BUDGET, keep_last=keep_last)
+    found = Remembered(folder, [source, first, torch.__version__]).keep(
+        streams, compute, progress, f"{what}: reading rows"
+    )
+    model.kept = Boundaries(
+        first, {key: path for stream, path in zip(streams, found, strict=True) for key, _ in _trees(stream)}
+    )
+    return True
+
+
+def _trees(stream: Stream) -> Iterator[tuple[str, slice]]:
+    """Each tree of a stream: a name for what it holds, and its place on the axis."""
+    heads = [number for number, span in enumerate(stream.spans) if span.parent is None]
+    for head, after in zip(heads, [*heads[1:], len(stream.spans)], strict=True):
+        spans = stream.spans[head:after]
+        start, stop = spans[0].start, spans[-1].stop
+        shape = [(span.start - start, span.stop - start) for span in spans]
+        whole = hashlib.sha256(f"{shape} ".encode() + stream.ids_T[start:stop].numpy().tobytes())
+        yield whole.hexdigest(), slice(start, stop)
+
+
+def _limit() -> float:
+    given = os.environ.get("BURNISH_CACHE_GB", str(LIMIT))
+    try:
+        gigabytes = float(given)
+    except ValueError:
+        gigabytes = -1.0
+    if not gigabytes >= 0:
+        raise ConfigError(f'BURNISH_CACHE_GB is "{given}"', mend=f"a number of gigabytes; without it {LIMIT:g}")
+    return 1e9 * gigabytes
