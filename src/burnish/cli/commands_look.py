@@ -18,6 +18,8 @@ from burnish.records import FigureFormat
 
 models = typer.Typer(help="Versions and their cards.", no_args_is_help=True)
 app.add_typer(models, name="models")
+store_commands = typer.Typer(help="The store on this disk.", no_args_is_help=True)
+app.add_typer(store_commands, name="store")
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="The recipe; default: the only .toml file here.")]
 ByOption = Annotated[str, typer.Option("--by", help="Who decides; kept in the promotion log.")]
 
@@ -167,6 +169,22 @@ def forget(
     print(f"{gone.texts} texts erased")
     if gone.versions:
         print(f"trained on them: {', '.join(gone.versions)}")
+
+
+@store_commands.command("gc")
+def store_gc(
+    recipe: RecipeArgument = None,
+    store: StoreOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Free disk space: the cache (hidden states, reference logprobs) and checkpoints of work that is done."""
+    from burnish.pipeline import Project
+
+    project = Project(recipe_path(recipe), store)
+    freed = project.store.collect_garbage(dry_run)
+    for folder in freed.folders:
+        print(folder.relative_to(project.store.path))
+    print(f"{freed.bytes / 1e6:.1f} MB {'would be' if dry_run else 'were'} freed")
 
 
 @models.command("list")

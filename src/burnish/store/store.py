@@ -11,6 +11,7 @@ from burnish.store.database import prepare
 from burnish.store.datasets import Datasets
 from burnish.store.erasure import Forgotten, forget
 from burnish.store.exchanges import Exchanges
+from burnish.store.gc import Freed, collect
 from burnish.store.ledger import Ledger
 from burnish.store.lock import run_lock
 from burnish.store.runs import RunLog
@@ -47,6 +48,15 @@ class Store(Ledger):
             StoreError: A run holds the store, or a long read keeps the write-ahead log.
         """
         return forget(self, project, subject)
+
+    def collect_garbage(self, dry: bool = False) -> Freed:
+        """Delete the cache and the checkpoints of finished work; with ``dry`` only say what would go.
+
+        Raises:
+            StoreError: A run holds the store.
+        """
+        with self.run_lock("burnish store gc"):
+            return collect(self, self.cache, dry)
 
     def verify(self) -> Verified:
         """Hash everything again and say what is not what was written."""
