@@ -6,34 +6,35 @@ from mutations.case import Mutation
 
 LOOP, ROLLOUTS, GRPO = (f"src/burnish/training/{name}" for name in ("loop.py", "rollouts.py", "credit/grpo.py"))
 CHECKPOINT, TESTS = "src/burnish/training/checkpoint.py", "tests/training/"
+GRADIENT, HELD_OUT = "src/burnish/training/gradient.py", "src/burnish/training/held_out.py"
 SCHEDULE, OPTIMIZER = "src/burnish/training/schedule.py", "src/burnish/training/optimizer.py"
 PROBE, SETTINGS = "src/burnish/training/probe.py", "src/burnish/training/settings.py"
 
 MUTATIONS = [
     Mutation(
         "averaging per micro-batch",
-        LOOP,
+        GRADIENT,
         "loss = loss + term.weight * result.total / counts[term.name]",
         "loss = loss + term.weight * result.total / max(result.units, 1.0)",
         TESTS + "test_loop.py::test_the_gradient_does_not_depend_on_the_cut",
     ),
     Mutation(
         "a declared count that nobody checks",
-        LOOP,
+        GRADIENT,
         "if not math.isclose(used, counts[term.name], rel_tol=1e-5, abs_tol=1e-6):",
         "if False:",
         TESTS + "test_loop.py::test_a_count_that_differs_from_what_was_used_is_an_error",
     ),
     Mutation(
         "a non-finite loss takes a step",
-        LOOP,
-        "if not torch.isfinite(loss):",
+        GRADIENT,
+        "if not math.isfinite(loss_now):",
         "if False:",
         TESTS + "test_loop.py::test_a_non_finite_loss_stops_before_the_step_and_names_the_rows",
     ),
     Mutation(
         "a window without a supervised token trains silently",
-        LOOP,
+        GRADIENT,
         "if not any(counts[term.name] for term in self.terms if term.weight):",
         "if False:",
         TESTS + "test_loop.py::test_a_window_without_a_supervised_token_leaves_the_weights_alone",
@@ -60,11 +61,18 @@ MUTATIONS = [
         TESTS + "test_checkpoint.py::test_a_full_disk_keeps_the_old_one",
     ),
     Mutation(
+        "a manifest that names other files is believed",
+        CHECKPOINT,
+        "    if not named:",
+        "    if False:",
+        TESTS + "test_checkpoint.py::test_a_flipped_byte_is_seen_wherever_it_is",
+    ),
+    Mutation(
         "a changed checkpoint is loaded",
         CHECKPOINT,
-        "        if _digest(place / name) != digest:",
-        "        if False:",
-        TESTS + "test_checkpoint.py::test_a_flipped_byte_is_seen",
+        "or _digest(place / name) != digests[name]:",
+        "or False:",
+        TESTS + "test_checkpoint.py::test_a_flipped_byte_is_seen_wherever_it_is",
     ),
     Mutation(
         "advantages are not centred",
@@ -89,10 +97,80 @@ MUTATIONS = [
     ),
     Mutation(
         "the last checkpoint is kept instead of the best",
-        ROLLOUTS,
-        'if dev["dev_reward"] > self.state.get("best", {}).get("dev_reward", -math.inf):',
+        LOOP,
+        'if best is not None and best["step"] != step:',
+        "if False:",
+        TESTS + "test_held_out.py::test_the_best_parameters_are_what_a_run_ends_with",
+    ),
+    Mutation(
+        "every look is the best",
+        HELD_OUT,
+        "if ahead and math.isfinite(now):",
         "if True:",
-        TESTS + "test_rollouts.py::test_the_best_policy_on_dev_is_remembered",
+        TESTS + "test_held_out.py::test_the_best_parameters_are_what_a_run_ends_with",
+    ),
+    Mutation(
+        "a figure that is no number is the best",
+        HELD_OUT,
+        "if ahead and math.isfinite(now):",
+        "if ahead:",
+        TESTS + "test_held_out.py::test_a_figure_that_is_no_number_is_never_the_best",
+    ),
+    Mutation(
+        "training never stops early",
+        HELD_OUT,
+        'if self.patience is not None and seen["since"] >= self.patience',
+        "if False",
+        TESTS + "test_held_out.py::test_patience_ends_the_run_and_says_why",
+    ),
+    Mutation(
+        "a resumed run counts a look twice",
+        LOOP,
+        'if self.seen.get("step") != step:',
+        "if True:",
+        TESTS + "test_held_out.py::test_a_resumed_run_remembers_the_best_and_its_patience",
+    ),
+    Mutation(
+        "a resumed run forgets the best",
+        LOOP,
+        '        self.seen = found.state["seen"]\n',
+        "",
+        TESTS + "test_held_out.py::test_a_resumed_run_remembers_the_best_and_its_patience",
+    ),
+    Mutation(
+        "a non-finite gradient takes a step",
+        LOOP,
+        "if not math.isfinite(norm):",
+        "if False:",
+        TESTS + "test_loop.py::test_a_non_finite_gradient_stops_before_the_step_and_names_its_row_alone",
+    ),
+    Mutation(
+        "all rows are named for the fault of one",
+        GRADIENT,
+        "if not all(bool(value.isfinite().all()) for value in (loss, *gradients)):",
+        "if True:",
+        TESTS + "test_loop.py::test_a_non_finite_gradient_stops_before_the_step_and_names_its_row_alone",
+    ),
+    Mutation(
+        "a preference loss stays at log 2 for a whole run",
+        LOOP,
+        "if self._still >= STILL:",
+        "if False:",
+        TESTS + "test_loop.py::test_a_margin_that_stays_exactly_zero_is_an_error",
+    ),
+    Mutation(
+        "a run is resumed with another recipe",
+        LOOP,
+        "if differ or set(found.tensors) != set(self.parameters):",
+        "if set(found.tensors) != set(self.parameters):",
+        TESTS + "test_loop.py::test_a_checkpoint_of_other_settings_is_refused_with_what_differs",
+    ),
+    Mutation(
+        "sums in an order of their own",
+        "src/burnish/training/conditions.py",
+        "torch.use_deterministic_algorithms(True)",
+        "pass",
+        TESTS + "test_loop.py::test_algorithms_are_deterministic_within_a_run_and_as_before_after_it",
     ),
     Mutation(
         "a NaN budget passes",

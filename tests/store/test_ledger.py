@@ -135,6 +135,23 @@ def test_a_stage_that_runs_again_says_why(store: Store) -> None:
     assert heard.lines == ["evaluate runs again: evaluate.items changed 4 -> 5"]
 
 
+def test_a_stage_that_was_interrupted_and_begins_anew_says_why(store: Store) -> None:
+    heard = Heard()
+    first, second = {"sft": {"learning_rate": 0.001}}, {"sft": {"learning_rate": 0.0005}}
+    folder = store.begin(work(settings=first))
+    assert folder == store.work_folder(work(settings=first)) and store.begin(work(settings=first)) == folder
+    assert store.why_again(work(settings=first)) is None  # it goes on
+    assert store.why_again(work(settings=first, project="other")) is None
+    assert store.why_again(work("reward", "reward", settings=second)) is None
+    said = "sft begins anew, its interrupted run is left: sft.learning_rate changed 0.001 -> 0.0005"
+    assert store.why_again(work(settings=second)) == said
+    store.begin(work(settings=second))
+    store.once(work(settings=second), dict, progress=heard)
+    assert heard.lines == []
+    third = work(settings={"sft": {"learning_rate": 0.002}})
+    assert store.why_again(third) == "sft runs again: sft.learning_rate changed 0.0005 -> 0.002"
+
+
 def test_versions_are_numbered_per_project_in_order_of_creation(store: Store) -> None:
     names = [version(store, seed=seed).name for seed in range(11)]
     assert names == [f"support@{number}" for number in range(11)]

@@ -31,14 +31,26 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint"]
 
 
-@pytest.mark.parametrize("name", ["tensors.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_flipped_byte_is_seen(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [*checkpoint.FILES, checkpoint.MANIFEST])
+def test_a_flipped_byte_is_seen_wherever_it_is(tmp_path: Path, name: str) -> None:
     checkpoint.save(tmp_path, made(3))
     path = tmp_path / "checkpoint" / name
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(TrainingError, match=name):
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 40)):
+        data = bytearray(whole)
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(TrainingError, match="is not what was written"):
+            checkpoint.load(tmp_path)
+    path.write_bytes(whole)
+    assert checkpoint.load(tmp_path) is not None
+
+
+@pytest.mark.parametrize("name", checkpoint.FILES)
+def test_a_missing_file_is_seen(tmp_path: Path, name: str) -> None:
+    checkpoint.save(tmp_path, made(3))
+    (tmp_path / "checkpoint" / name).unlink()
+    with pytest.raises(TrainingError, match=f"{name} is not what was written"):
         checkpoint.load(tmp_path)
 
 

@@ -12,15 +12,13 @@ import pytest
 import torch
 
 from burnish.errors import TrainingError
-from burnish.models import language
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
-from burnish.models.layer import decoder_layer
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult, likelihood_term
 from burnish.progress import Silent
-from burnish.training.loop import Loop, Settings, Stop
+from burnish.training.loop import STILL, Loop, Settings
 from burnish.training.supervised import Epochs
 
 
@@ -54,16 +52,11 @@ class Fixed:
 
     state: dict[str, Any]
 
-    def __init__(self, trees: Sequence[Tree], stop_at: int | None = None) -> None:
-        self.trees, self.stop_at, self.state = trees, stop_at, {}
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        self.trees, self.state = trees, {}
 
     def window(self, step: int) -> Sequence[Tree]:
-        if step == self.stop_at:
-            raise Stop("far enough")
         return self.trees
-
-    def best(self, step: int) -> bool:
-        return False
 
     def boundary(self, step: int) -> bool:
         return step % 2 == 0
@@ -128,6 +121,57 @@ def test_a_non_finite_loss_stops_before_the_step_and_names_the_rows(base: Langua
     assert all(torch.equal(p, before[n]) for n, p in model.parameters().items())
 
 
+def test_a_non_finite_gradient_stops_before_the_step_and_names_its_row_alone(
+    base: LanguageModel, tmp_path: Path
+) -> None:
+    """The loss is finite: 0 times the square root of 0 has no gradient. Rows that share its stream are not named."""
+    model = model_on(base)
+    before = {n: p.detach().clone() for n, p in model.parameters().items()}
+
+    def poisoned(outputs: Outputs, stream: Stream) -> TermResult:
+        assert outputs.logp_S is not None
+        total = -(outputs.logp_S * stream.weights_S).sum()
+        if 2 in stream.rows_A:
+            total = total + ((outputs.logp_S - outputs.logp_S.detach()) ** 2).sum().sqrt()
+        return TermResult(total, {}, float(stream.weights_S.sum()))
+
+    term = replace(likelihood_term(), loss=poisoned)
+    loop = loop_of(model, tmp_path, Fixed(trees()), [term], budget=1000)
+    with pytest.raises(TrainingError, match=r"gradient of update 0 is not finite.*\n.*look at rows 2;"):
+        loop.run()
+    assert all(torch.equal(p, before[n]) for n, p in model.parameters().items())
+
+
+def test_rows_that_overflow_only_together_are_all_named(base: LanguageModel, tmp_path: Path) -> None:
+    def large(outputs: Outputs, stream: Stream) -> TermResult:
+        assert outputs.logp_S is not None
+        return TermResult(outputs.logp_S.sum() * 0 + 2e38 * len(stream.rows_A), {}, float(stream.weights_S.sum()))
+
+    term = replace(likelihood_term(), loss=large)
+    twice = [replace(tree, answers=(replace(tree.answers[0], weights=[1.0]),)) for tree in trees()[2:3]] * 2
+    loop = loop_of(model_on(base), tmp_path, Fixed(twice), [replace(term, count=lambda window: 1.0)], budget=1000)
+    with pytest.raises(TrainingError, match="none is so alone, only together: rows 3"):
+        loop.run()
+
+
+@pytest.mark.parametrize("updates", [STILL - 1, STILL])
+def test_a_margin_that_stays_exactly_zero_is_an_error(base: LanguageModel, tmp_path: Path, updates: int) -> None:
+    """DPO on answers that are alike: the loss stays at log 2 for a whole run."""
+    margins = iter([1.0, *[0.0] * 20])
+
+    def term_of(outputs: Outputs, stream: Stream) -> TermResult:
+        found = likelihood_term().loss(outputs, stream)
+        return TermResult(found.total, {"margin": torch.tensor(next(margins))}, found.units)
+
+    term = replace(likelihood_term(), loss=term_of)
+    loop = loop_of(model_on(base), tmp_path, Fixed(trees()), [term], updates=updates + 1)
+    if updates < STILL:
+        loop.run()
+        return
+    with pytest.raises(TrainingError, match="margin was exactly 0 for 8 updates, the last one is 8"):
+        loop.run()
+
+
 def test_a_count_that_differs_from_what_was_used_is_an_error(base: LanguageModel, tmp_path: Path) -> None:
     honest = likelihood_term()
     padded = Term("likelihood", "token", 1.0, lambda window: honest.count(window) + 3, honest.loss)
@@ -142,15 +186,6 @@ def test_a_window_without_a_supervised_token_leaves_the_weights_alone(base: Lang
     with pytest.raises(TrainingError, match="nothing to learn"):
         loop_of(model, tmp_path, Fixed(empty)).run()
     assert all(torch.equal(p, before[n]) for n, p in model.parameters().items())
-
-
-def test_stop_gives_back_the_last_checkpoint(base: LanguageModel, tmp_path: Path) -> None:
-    stopped, short = model_on(base), model_on(base)
-    done, why = loop_of(stopped, tmp_path / "a", Fixed(trees(), stop_at=3), updates=9).run()
-    assert (done, why) == (2, "far enough")
-    loop_of(short, tmp_path / "b", Fixed(trees()), updates=2).run()
-    for name, parameter in short.parameters().items():
-        assert torch.equal(parameter, stopped.parameters()[name])
 
 
 def test_a_resumed_run_ends_bit_equal(base: LanguageModel, tmp_path: Path) -> None:
@@ -169,6 +204,51 @@ def test_a_resumed_run_ends_bit_equal(base: LanguageModel, tmp_path: Path) -> No
     loop_of(again, tmp_path / "b", Fixed(trees()), updates=7).run()
     for name, parameter in through.parameters().items():
         assert torch.equal(parameter, again.parameters()[name])
+
+
+def test_a_checkpoint_of_other_settings_is_refused_with_what_differs(base: LanguageModel, tmp_path: Path) -> None:
+    settings = {"sft": {"learning_rate": 0.001, "batch_size": 8}}
+    replace(loop_of(model_on(base), tmp_path, Fixed(trees()), updates=3), recipe=settings).run()
+    again = replace(loop_of(model_on(base), tmp_path, Fixed(trees()), updates=3), recipe=settings)
+    assert again.run() == (3, None)
+    changed = {"sft": {"learning_rate": 0.0005, "batch_size": 8}}
+    loop = replace(loop_of(model_on(base), tmp_path, Fixed(trees()), updates=4), recipe=changed)
+    with pytest.raises(
+        TrainingError, match=r"loop\.updates changed 3 -> 4; sft\.learning_rate changed 0\.001 -> 0\.0005"
+    ):
+        loop.run()
+
+
+def test_a_resume_under_other_conditions_says_so(base: LanguageModel, tmp_path: Path) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    loop_of(model_on(base), tmp_path, Fixed(trees()), updates=3).run()
+    same, other = Heard(), Heard()
+    replace(loop_of(model_on(base), tmp_path, Fixed(trees()), updates=3), progress=same).run()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        replace(loop_of(model_on(base), tmp_path, Fixed(trees()), updates=3), progress=other).run()
+    finally:
+        torch.set_num_threads(threads)
+    assert same.lines == [] and len(other.lines) == 1
+    assert f"run.threads changed {threads} -> {threads + 1}" in other.lines[0]
+
+
+def test_algorithms_are_deterministic_within_a_run_and_as_before_after_it(base: LanguageModel, tmp_path: Path) -> None:
+    class Watching(Fixed):
+        def window(self, step: int) -> Sequence[Tree]:
+            self.state["deterministic"] = torch.are_deterministic_algorithms_enabled()
+            return super().window(step)
+
+    windows = Watching(trees())
+    loop_of(model_on(base), tmp_path, windows).run()
+    assert windows.state["deterministic"] and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_layers_have_rates_of_their_own(base: LanguageModel, tmp_path: Path) -> None:
@@ -197,24 +277,30 @@ def test_what_is_not_yet_unfrozen_stays_with_its_state(base: LanguageModel, tmp_
         assert with_state == (upper if step < 2 else set(model.parameters()))
 
 
-def test_the_backward_ends_at_the_lowest_unfrozen_layer(
-    base: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_backward_ends_at_the_lowest_unfrozen_layer(base: LanguageModel, tmp_path: Path) -> None:
+    """What the graph of the loss leads to: nothing below is recorded, so nothing there is run again."""
     model = model_on(base)
-    recorded: list[bool] = []
+    names = {parameter: name for name, parameter in model.parameters().items()}
+    reached: list[set[str]] = []
 
-    def watched(layer: torch.nn.Module, hidden: torch.Tensor, **where: object) -> torch.Tensor:
-        output = decoder_layer(layer, hidden, **where)
-        if layer is model.trunk.layers[0]:
-            recorded.append(output.requires_grad)
-        return output
+    def forward(stream: Stream) -> Outputs:
+        outputs = model.logp(stream)
+        assert outputs.logp_S is not None
+        nodes, seen = [outputs.logp_S.grad_fn], set()
+        while nodes:
+            node = nodes.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                nodes += [after for after, _ in node.next_functions]
+        reached.append({names[node.variable] for node in seen if hasattr(node, "variable")})
+        return outputs
 
-    monkeypatch.setattr(language, "decoder_layer", watched)
-    loop = loop_of(model, tmp_path, Fixed(trees()), updates=2)
-    loop = replace(loop, trainable=lambda step: {n for n in model.parameters() if step or ".layers.1." in n})
+    upper = {name for name in model.parameters() if ".layers.1." in name}
+    loop = replace(loop_of(model, tmp_path, Fixed(trees()), updates=2, budget=1000), forward=forward)
+    loop = replace(loop, trainable=lambda step: set(model.parameters()) if step else upper)
     loop.update(0, trees())
     loop.update(1, trees())
-    assert recorded == [False, True]
+    assert reached == [upper, set(model.parameters())]
 
 
 def test_each_pass_sees_every_tree_once_in_an_order_of_its_own() -> None:

@@ -18,7 +18,7 @@ from burnish.objectives.stream import pack
 from burnish.records import Message, Row
 from burnish.sampling import Engine, Params, Sample
 from burnish.training.credit import grpo
-from burnish.training.loop import Stop
+from burnish.training.held_out import Stop
 from burnish.training.rollouts import Asked, Budgets, Rollouts
 
 
@@ -95,6 +95,12 @@ def test_a_rollout_is_replayed_whole(model: LanguageModel) -> None:
     assert first.boundary(2) and not first.boundary(3)
 
 
+def test_a_look_changes_no_rollout(model: LanguageModel) -> None:
+    looked, plain = rollouts_of(model), rollouts_of(model)
+    looked.held_out(0)
+    assert looked.window(0) == plain.window(0)
+
+
 def test_every_prompt_is_used_once_a_pass(model: LanguageModel) -> None:
     rollouts = rollouts_of(model)
     assert sorted(rollouts._chosen(0) + rollouts._chosen(1)) == [0, 1, 2, 3]
@@ -102,28 +108,22 @@ def test_every_prompt_is_used_once_a_pass(model: LanguageModel) -> None:
 
 def test_kl_to_the_start_is_zero_before_any_update(model: LanguageModel) -> None:
     rollouts = rollouts_of(model)
+    assert rollouts.held_out(0)["dev_kl"] == pytest.approx(0.0, abs=1e-5)
     rollouts.window(0)
     assert rollouts.figures()["kl"] == pytest.approx(0.0, abs=1e-5)
-    assert rollouts.figures()["dev_kl"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_budgets_are_checked_on_prompts_that_do_not_change(model: LanguageModel) -> None:
     """Rollouts of other prompts have other lengths: that alone must not stop training."""
     rollouts = rollouts_of(model, budgets=Budgets(1.0, 0.0))
     for step in (0, 2, 4):
+        seen = rollouts.held_out(step)
         rollouts.window(step)
-    assert rollouts.state["before"]["dev_length"] == rollouts.figures()["dev_length"]
+    assert rollouts.state["before"]["dev_length"] == seen["dev_length"]
+    assert seen["held_out"] == seen["dev_reward"]
     with pytest.raises(Stop, match="length"):
         rollouts.state["before"]["dev_length"] *= 2
-        rollouts.window(6)
-
-
-def test_the_best_policy_on_dev_is_remembered(model: LanguageModel) -> None:
-    rollouts = rollouts_of(model)
-    for step, reward in ((0, 1.0), (2, 3.0), (4, 2.0)):
-        rollouts.consider(step, {"dev_reward": reward})
-        assert rollouts.best(step) == (step < 4)
-    assert rollouts.state["best"] == {"step": 2, "dev_reward": 3.0}
+        rollouts.held_out(6)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_budgets_stop(kl: float, length: float, said: str) -> None:
 
 def test_a_window_outside_the_budget_stops_training(model: LanguageModel) -> None:
     with pytest.raises(Stop, match="KL"):
-        rollouts_of(model, budgets=Budgets(-1.0, 0.3)).window(0)
+        rollouts_of(model, budgets=Budgets(-1.0, 0.3)).held_out(0)
 
 
 def test_a_reward_that_is_not_finite_stops(model: LanguageModel) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import traceback
@@ -15,6 +16,8 @@ import typer
 from typer.exceptions import TyperException
 
 from burnish.errors import BurnishError
+
+FIXED = {"MKL_DYNAMIC": "false", "OMP_DYNAMIC": "false", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 app = typer.Typer(
     name="burnish",
@@ -28,6 +31,8 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
+    for name, value in FIXED.items():  # read when PyTorch is imported: its sums are then added up in one order
+        os.environ.setdefault(name, value)
     from burnish.cli import commands_look, commands_run, commands_serve, commands_tune  # noqa: F401  (they register)
 
     sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))

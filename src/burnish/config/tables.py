@@ -147,6 +147,15 @@ class Sft(Paced):
     epochs: Positive | Auto = Field(
         default="auto", description="Passes over the training rows; auto aims at 32 updates or more."
     )
+    early_stopping: Positive | Literal["off"] | Auto = Field(
+        default="auto",
+        description='Looks in a row without a lower loss on dev rows that end training, or "off"; the best parameters '
+        "are kept. Auto is 2 where epochs is left open and comes to several, else off.",
+    )
+    evaluate_every: Positive | Auto = Field(
+        default="auto",
+        description="Updates between two looks at dev rows; auto is once an epoch, and four times a run at least.",
+    )
     teacher: str | None = Field(
         default=None,
         description="Whose distributions are learned as well: an own version (support@6) or a base of one tokenizer.",
@@ -164,10 +173,12 @@ class Sft(Paced):
     )
 
     @model_validator(mode="after")
-    def teacher_is_named(self) -> Sft:
+    def keys_have_a_use(self) -> Sft:
         asked = [name for name, value in self if name.startswith("teacher_") and value != _default(self, name)]
         if asked and self.teacher is None:
             raise ValueError(f"{asked[0]} has no use without a teacher")
+        if self.early_stopping == "off" and self.evaluate_every != "auto":
+            raise ValueError('evaluate_every has no use where early_stopping is "off"')
         return self
 
 

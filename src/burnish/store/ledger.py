@@ -17,12 +17,13 @@ from burnish.errors import StoreError
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.store.blobs import Blobs, digests_in
-from burnish.store.database import Database
+from burnish.store.database import Database, explained
 from burnish.store.hashing import canonical, digest_of, now, parse
 from burnish.store.schema import lineage, record_blobs, records
 from burnish.store.texts import BATCH
 
 LIBRARIES = ("burnish", "torch", "transformers", "tokenizers", "numpy", "safetensors")
+BEGUN = "work.json"  # in a work's folder: what was begun there
 SEALED = tuple(column.name for column in records.columns if column.name != "seal")
 
 
@@ -124,7 +125,10 @@ class Ledger(Database):
         return done
 
     def why_again(self, work: Work) -> str | None:
-        """Why a stage that ran before has to run again, in one line; None where it never ran."""
+        """Why a stage that ran or was begun before has to run again, in one line; None where it never was."""
+        begun = self._begun(work)
+        if begun is not None and begun["key"] == work.key:
+            return None  # it goes on where it was interrupted
         query = (
             select(records)
             .where(records.c.project == work.project, records.c.kind == work.kind, records.c.stage == work.stage)
@@ -133,19 +137,42 @@ class Ledger(Database):
         )
         with self.read() as conn:
             last = conn.execute(query).mappings().first()
-            if last is None:
-                return None
-            inputs = _parents(conn, [last["id"]]).get(last["id"], ())
-        reasons = list(_changes(work.stage, work.stage, parse(last["settings"]), parse(canonical(work.settings))))
-        if last["stage_version"] != work.version:
-            reasons.append(f"the stage itself changed ({last['stage_version']} -> {work.version})")
-        if inputs != tuple(parent.id for parent in work.parents):
-            new = [parent.name or parent.id for parent in work.parents if parent.id not in inputs]
-            reasons.append(f"new input {', '.join(new)}" if new else "its inputs changed")
-        if last["seed"] != work.seed:
-            reasons.append(f"seed changed {last['seed']} -> {work.seed}")
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        return f"{work.stage} runs again: {'; '.join(reasons[:3])}{more}"
+            inputs = _parents(conn, [last["id"]]).get(last["id"], ()) if last else ()
+        if begun is not None and (last is None or begun["at"] > last["created_at"]):
+            why = _reasons(work, begun["settings"], begun["stage_version"], tuple(begun["inputs"]), begun["seed"])
+            return f"{work.stage} begins anew, its interrupted run is left: {why}"
+        if last is None:
+            return None
+        why = _reasons(work, parse(last["settings"]), last["stage_version"], inputs, last["seed"])
+        return f"{work.stage} runs again: {why}"
+
+    def begin(self, work: Work) -> Path:
+        """The work's folder, with a note of what was begun there: a run with other settings can then say so."""
+        folder = self.work_folder(work)
+        if not (folder / BEGUN).exists():
+            note = {
+                "key": work.key,
+                "project": work.project,
+                "stage": work.stage,
+                "stage_version": work.version,
+                "settings": dict(work.settings),
+                "inputs": [parent.id for parent in work.parents],
+                "seed": work.seed,
+                "at": now(),
+            }
+            with explained(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{BEGUN}.new").write_text(canonical(note), encoding="utf-8")
+                (folder / f"{BEGUN}.new").replace(folder / BEGUN)
+        return folder
+
+    def _begun(self, work: Work) -> dict[str, Any] | None:
+        """The note of the stage's latest run that was begun and not finished."""
+        notes = [parse(path.read_text(encoding="utf-8")) for path in self.path.glob(f"runs/*/{BEGUN}")]
+        with self.read() as conn:
+            finished = set(conn.scalars(select(records.c.key).where(records.c.project == work.project)))
+        same = [n for n in notes if (n["project"], n["stage"]) == (work.project, work.stage)]
+        return max((n for n in same if n["key"] not in finished), key=lambda n: str(n["at"]), default=None)
 
     def work_folder(self, work: Work) -> Path:
         """Where a stage keeps checkpoints and its log while it runs; it stays after the run."""
@@ -281,6 +308,32 @@ def libraries() -> dict[str, str]:
     return found
 
 
+def _reasons(work: Work, settings: Json, version: int, inputs: tuple[str, ...], seed: int) -> str:
+    """What differs between a work and an earlier one of its stage: the first three reasons, and how many more."""
+    reasons = list(changes(work.stage, work.stage, settings, parse(canonical(work.settings))))
+    if version != work.version:
+        reasons.append(f"the stage itself changed ({version} -> {work.version})")
+    if inputs != tuple(parent.id for parent in work.parents):
+        new = [parent.name or parent.id for parent in work.parents if parent.id not in inputs]
+        reasons.append(f"new input {', '.join(new)}" if new else "its inputs changed")
+    if seed != work.seed:
+        reasons.append(f"seed changed {seed} -> {work.seed}")
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more
+
+
+def changes(stage: str, at: str, old: Json, new: Json) -> Iterator[str]:
+    """``sft.learning_rate changed 0.001 -> 0.0005`` for each setting that differs, in order of their names."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            # a table among a stage's settings is a table of the recipe, and called so
+            table = at == stage and isinstance(new.get(name), dict)
+            place = name if table else f"{at}.{name}"
+            yield from changes(stage, place, old.get(name), new.get(name))
+    elif old != new:
+        yield f"{at} changed {_short(old)} -> {_short(new)}"
+
+
 def _by_key(conn: Connection, work: Work) -> Record | None:
     found = _load(conn, (records.c.project == work.project) & (records.c.key == work.key))
     return found[0] if found else None
@@ -327,18 +380,6 @@ def _parents(conn: Connection, ids: list[str]) -> dict[str, tuple[str, ...]]:
 def _numbered(name: str, project: str) -> bool:
     front, _, number = name.rpartition("@")
     return front == project and number.isdecimal()
-
-
-def _changes(stage: str, at: str, old: Json, new: Json) -> Iterator[str]:
-    """``sft.learning_rate changed 0.001 -> 0.0005`` for each setting that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            # a table among a stage's settings is a table of the recipe, and called so
-            table = at == stage and isinstance(new.get(name), dict)
-            place = name if table else f"{at}.{name}"
-            yield from _changes(stage, place, old.get(name), new.get(name))
-    elif old != new:
-        yield f"{at} changed {_short(old)} -> {_short(new)}"
 
 
 def _short(value: Json) -> str:

@@ -19,6 +19,7 @@ from burnish.errors import TrainingError
 
 MANIFEST = "manifest.json"
 NAME = "checkpoint"
+FILES = ("tensors.safetensors", "optimizer.safetensors", "state.json")
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         save_file(_contiguous(checkpoint.tensors), fresh / "tensors.safetensors")
         save_file(_contiguous(checkpoint.optimizer), fresh / "optimizer.safetensors")
         (fresh / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}))
-        names = ("tensors.safetensors", "optimizer.safetensors", "state.json")
-        (fresh / MANIFEST).write_text(json.dumps({name: _digest(fresh / name) for name in names}))
-        for name in (*names, MANIFEST):
+        (fresh / MANIFEST).write_text(json.dumps({name: _digest(fresh / name) for name in FILES}))
+        for name in (*FILES, MANIFEST):
             _sync(fresh / name)
         _sync(fresh)
         _verified(fresh)
@@ -72,7 +72,7 @@ def load(folder: Path) -> Checkpoint | None:
     """The last whole checkpoint of ``folder``, or None where there is none.
 
     Raises:
-        TrainingError: A file of it was changed after it was written.
+        TrainingError: A file of it was changed or taken away after it was written.
     """
     place = _place(folder)
     if place is None:
@@ -98,13 +98,18 @@ def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _verified(place: Path) -> None:
-    for name, digest in json.loads((place / MANIFEST).read_text()).items():
-        if _digest(place / name) != digest:
-            raise TrainingError(
-                f"{name} is not what was written",
-                where=str(place),
-                mend=f"remove {place} to train this stage anew",
-            )
+    """Every file is there and is what the manifest says, and the manifest names them all."""
+    mend = f"remove {place} to train this stage anew"
+    try:
+        digests = json.loads((place / MANIFEST).read_text())
+        named = set(digests) == set(FILES)
+    except (OSError, ValueError, TypeError):
+        named = False
+    if not named:
+        raise TrainingError(f"{MANIFEST} is not what was written", where=str(place), mend=mend)
+    for name in FILES:
+        if not (place / name).is_file() or _digest(place / name) != digests[name]:
+            raise TrainingError(f"{name} is not what was written", where=str(place), mend=mend)
 
 
 def _digest(path: Path) -> str:

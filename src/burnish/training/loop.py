@@ -1,38 +1,39 @@
 """The only step loop: a window of trees in, one optimizer update out.
 
-Supervised, reward and online training differ in where a window comes from and which terms they name; none has a loop of
-its own. A term returns a sum and its declared count is taken over the whole window before the first forward: only this
-file divides, so that the gradient does not depend on how the window was cut into streams.
+Supervised, preference, reward and online training differ in where a window comes from and which terms they name; none
+has a loop of its own. ``gradient.py`` says what a window's gradient is, ``optimizer.py`` and ``schedule.py`` how far a
+step goes; here is their order, and what is kept, looked at and refused on the way.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from burnish.errors import TrainingError
-from burnish.objectives.stream import Stream, Tree, pack
+from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, Term
 from burnish.progress import Progress
+from burnish.records import Json
+from burnish.store.ledger import changes
 from burnish.store.runs import RunLog
 from burnish.training import checkpoint
+from burnish.training.conditions import conditions, deterministic
+from burnish.training.gradient import Objective
+from burnish.training.held_out import HeldOut, Stop
 from burnish.training.optimizer import Optimizer, Parameters, only
 from burnish.training.schedule import require_fit, share
+from burnish.training.workers import Workers
 
-BEST = "best"  # the folder of the checkpoint that the windows found best
-
-
-class Stop(Exception):
-    """Raised by a source of windows: training ends here, with the parameters of the last checkpoint.
-
-    The brake of reinforcement learning uses it: the window showed that the parameters have gone too far.
-    """
+BEST = "best"  # the folder of the checkpoint whose held-out figure was the best
+STILL = 8  # updates in a row whose margin may be exactly zero
 
 
 class Windows(Protocol):
@@ -45,9 +46,6 @@ class Windows(Protocol):
 
     def boundary(self, step: int) -> bool:
         """Whether a checkpoint may be taken between the window of ``step`` and its update."""
-
-    def best(self, step: int) -> bool:
-        """Whether the window of ``step``, a boundary, has found the parameters to be the best so far."""
 
     def figures(self) -> Mapping[str, Any]:
         """Figures of the latest window that belong in the log."""
@@ -89,6 +87,9 @@ class Loop:
         folder: Where checkpoints and ``metrics.jsonl`` go.
         rates: The factor of a parameter's learning rate, by name (layer-wise rates); 1 where it is not named.
         trainable: The names of the parameters that update ``step`` may move (gradual unfreezing); None: all.
+        held_out: How to look at rows that are not trained on; the run then ends with the best parameters it saw.
+        recipe: The stage's resolved settings by table: a checkpoint of others is refused.
+        workers: The processes that share each window; every one of them makes the same loop.
     """
 
     parameters: Parameters
@@ -101,63 +102,64 @@ class Loop:
     what: str = "update"
     rates: Mapping[str, float] = field(default_factory=dict)
     trainable: Callable[[int], Set[str]] | None = None
+    held_out: HeldOut | None = None
+    recipe: Mapping[str, Json] = field(default_factory=dict)
+    workers: Workers = field(default_factory=Workers)
 
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder)
         self.optimizer = Optimizer(self.parameters, self.rates)
+        budget, keep_last = self.settings.budget, self.settings.keep_last
+        self.objective = Objective(self.parameters, self.forward, self.terms, budget, keep_last, self.workers)
+        self.seen: dict[str, Any] = {}  # what the looks at held-out rows have shown
+        self._still = 0
 
     def run(self) -> tuple[int, str | None]:
         """Train to the last update, from the last whole checkpoint on.
 
         Returns:
-            The number of updates done, and why it stopped early (None: it did not).
+            The number of updates that the parameters have had, and why training stopped early (None: it did not).
 
         Raises:
-            TrainingError: A loss or gradient is not finite, or a checkpoint is not what was written.
+            TrainingError: A loss or gradient is not finite, the margin does not move, or a checkpoint is not what was
+                written or of other settings.
         """
-        start = self.restore()
-        for step in range(start, self.settings.updates):
+        with deterministic():
+            step, stopped, last = self._resume(), None, self.settings.updates
             try:
-                trees = self.windows.window(step)
+                while step < last:
+                    look = self._look(step)
+                    trees = self.windows.window(step)
+                    if self.windows.boundary(step):
+                        self.save(step, self.folder)
+                    figures = {**look, **self.update(step, trees)}
+                    self._log(step, figures)
+                    step += 1
+                    if self.workers.first:
+                        self.progress.update(self.what, step, last, figures)
+                look = self._look(step)
+                if look:
+                    self._log(step, look)
             except Stop as stop:
-                self.log.log(step, **self.windows.figures(), stopped=str(stop))
-                return self.restore(), str(stop)
-            if self.windows.boundary(step):
-                if self.windows.best(step):
-                    self.save(step, self.folder / BEST)
-                self.save(step, self.folder)
-            figures = self.update(step, trees)
-            self.log.log(step, **figures)
-            self.progress.update(self.what, step + 1, self.settings.updates, figures)
-        return self.settings.updates, None
+                stopped = str(stop)
+                self._log(step, {**stop.figures, "stopped": stopped})
+            best = self.seen.get("best")
+            if best is not None and best["step"] != step:
+                step = self.restore(self.folder / BEST)
+        return step, stopped
 
     def update(self, step: int, trees: Sequence[Tree]) -> dict[str, Any]:
         """One optimizer update on one window; returns its figures."""
         began = time.perf_counter()
-        counts = {term.name: term.count(trees) for term in self.terms}
-        if not any(counts[term.name] for term in self.terms if term.weight):
-            raise TrainingError(f"update {step} has nothing to learn: no row of it holds a supervised token")
-        sums: dict[str, float] = {}
-        tokens = 0
-        streams = pack(trees, self.settings.budget, keep_last=self.settings.keep_last)
-        window = self._statistics(trees)
         with only(self.parameters, self.trainable(step) if self.trainable else None):
-            for stream in streams:
-                stream.window = window
-                tokens += len(stream.ids_T)
-                self._backward(step, stream, counts, sums)
-        _require_used(step, self.terms, counts, sums)
-        norm = self.optimizer.clip(self.settings.clip_norm)
-        if not math.isfinite(norm):
-            raise TrainingError(f"the gradient of update {step} is not finite ({norm})", mend=_rows(streams))
+            figures, tokens = self.objective.gradient(step, trees)
+            self._require_margin(step, figures)
+            norm = self.optimizer.clip(self.settings.clip_norm)
+            if not math.isfinite(norm):
+                raise self.objective.blame(step, "gradient", trees)
         rate = self.settings.rate(step)
         self.optimizer.step(rate)
         seconds = time.perf_counter() - began
-        figures = {
-            name: total / counts[name.split("/")[0]]
-            for name, total in sums.items()
-            if counts[name.split("/")[0]] and not name.endswith("/used")
-        }
         return {
             "loss": sum(term.weight * figures.get(term.name, 0.0) for term in self.terms),
             **figures,
@@ -168,69 +170,83 @@ class Loop:
             "tokens_per_second": tokens / seconds,
         }
 
-    @torch.no_grad()
-    def _statistics(self, trees: Sequence[Tree]) -> dict[str, float]:
-        """What terms know of the whole window before its first gradient, by the term's name."""
-        found: dict[str, float] = {}
-        for term in self.terms:
-            if term.statistic is not None:
-                streams = pack(term.statistic.trees(trees), self.settings.budget, keep_last=self.settings.keep_last)
-                results = [term.statistic.read(self.forward(stream), stream) for stream in streams]
-                total, units = sum(float(r.total) for r in results), sum(r.units for r in results)
-                found[term.name] = total / units if units else 0.0
-        return found
-
-    def _backward(self, step: int, stream: Stream, counts: Mapping[str, float], sums: dict[str, float]) -> None:
-        outputs = self.forward(stream)
-        loss = torch.zeros(())
-        for term in self.terms:
-            result = term.loss(outputs, stream)
-            if counts[term.name] > 0:
-                loss = loss + term.weight * result.total / counts[term.name]
-            sums[term.name] = sums.get(term.name, 0.0) + float(result.total.detach())
-            sums[f"{term.name}/used"] = sums.get(f"{term.name}/used", 0.0) + result.units
-            for name, value in result.metrics.items():
-                key = f"{term.name}/{name}"
-                sums[key] = sums.get(key, 0.0) + float(value)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss of update {step} is not finite ({float(loss.detach())})", mend=_rows([stream])
-            )
-        if loss.requires_grad:
-            loss.backward()
-
     def save(self, step: int, folder: Path) -> None:
         """Write a checkpoint that resumes with update ``step``."""
-        tensors = {name: p.detach() for name, p in self.parameters.items()}
-        state = self.windows.state
-        checkpoint.save(folder, checkpoint.Checkpoint(step, tensors, self.optimizer.state(), state))
+        if self.workers.first:
+            tensors = {name: p.detach() for name, p in self.parameters.items()}
+            state = {
+                "windows": self.windows.state,
+                "seen": self.seen,
+                "settings": self._described(),
+                "conditions": conditions(self.workers),
+            }
+            checkpoint.save(folder, checkpoint.Checkpoint(step, tensors, self.optimizer.state(), state))
 
-    def restore(self, best: bool = False) -> int:
-        """Take the last checkpoint's tensors, or the best one's; returns the update to do next (0 without one)."""
-        found = checkpoint.load(self.folder / BEST if best else self.folder)
+    def restore(self, folder: Path) -> int:
+        """Take the tensors and the state of ``folder``'s checkpoint; returns the update to do next (0 without one).
+
+        Raises:
+            TrainingError: It is not what was written, or it was made with other settings; the message says which.
+        """
+        found = checkpoint.load(folder)
         if found is None:
             return 0
-        if set(found.tensors) != set(self.parameters):
-            raise TrainingError("the checkpoint holds other tensors than this run trains", where=str(self.folder))
+        differ = list(changes("", "", found.state.get("settings", {}), self._described()))
+        if differ or set(found.tensors) != set(self.parameters):
+            what = "; ".join(differ[:5]) or "it holds other tensors than this run trains"
+            mend = f"bring the old settings back, or remove {folder} to train this stage anew"
+            raise TrainingError(f"the checkpoint was made with other settings: {what}", where=str(folder), mend=mend)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(found.tensors[name])
         self.optimizer.restore(found.optimizer)
-        self.windows.state.update(found.state)
+        self.windows.state.update(found.state["windows"])
+        self.seen = found.state["seen"]
+        moved = list(changes("", "", {"run": found.state["conditions"]}, {"run": conditions(self.workers)}))
+        if moved and self.workers.first:
+            self.progress.say(f"resumed under other conditions, the last bits may differ: {'; '.join(moved)}")
         return found.step
 
+    def _resume(self) -> int:
+        """The last checkpoint, which all workers must have read before the first one writes another."""
+        step = self.restore(self.folder)
+        if len(set(self.workers.exchange(step))) > 1:
+            raise TrainingError("the workers read different checkpoints", where=str(self.folder))
+        return step
 
-def _require_used(step: int, terms: Sequence[Term], counts: Mapping[str, float], sums: Mapping[str, float]) -> None:
-    """The declared count is the units that were used, or a denominator is wrong and the loss with it."""
-    for term in terms:
-        used = sums.get(f"{term.name}/used", 0.0)
-        if not math.isclose(used, counts[term.name], rel_tol=1e-5, abs_tol=1e-6):
+    def _look(self, step: int) -> Mapping[str, Any]:
+        """Look at held-out rows where it is time, and keep the parameters where they are the best so far.
+
+        Raises:
+            Stop: It is time to stop.
+        """
+        if self.held_out is None or not self.held_out.due(step, self.settings.updates):
+            return {}
+        if self.seen.get("step") != step:  # a resumed run has seen it
+            figures = self.workers.exchange(self.held_out.measure(step))[0]
+            self.seen = self.held_out.judged(self.seen, step, figures)
+            best = self.seen["best"]
+            if best is not None and best["step"] == step:
+                self.save(step, self.folder / BEST)
+            self.held_out.require_patience(self.seen)
+        return self.seen["figures"]
+
+    def _log(self, step: int, figures: Mapping[str, Any]) -> None:
+        if self.workers.first:
+            self.log.log(step, **figures)
+
+    def _require_margin(self, step: int, figures: Mapping[str, float]) -> None:
+        """A margin of exactly zero means that both answers are alike, or that nothing trained reaches the loss."""
+        margins = [value for name, value in figures.items() if name.endswith("/margin")]
+        self._still = self._still + 1 if margins and not any(margins) else 0
+        if self._still >= STILL:
             raise TrainingError(
-                f"update {step}: the term {term.name} declared {counts[term.name]} {term.unit}s and used {used}",
-                mend="this is a bug of the term; please report it",
+                f"the margin was exactly 0 for {STILL} updates, the last one is {step}: nothing is learned",
+                mend="are the two answers of each row the same, or is the learning rate 0?",
             )
 
-
-def _rows(streams: Sequence[Stream]) -> str:
-    rows = sorted({int(row) for stream in streams for row in stream.rows_A})
-    return f"look at rows {', '.join(map(str, rows[:20]))}; a lower learning_rate may help"
+    def _described(self) -> dict[str, Json]:
+        """What a checkpoint must agree with, by table, as JSON gives it back."""
+        terms = {term.name: term.weight for term in self.terms}
+        described = {"loop": asdict(self.settings), "terms": terms, **self.recipe}
+        return dict(json.loads(json.dumps(described)))

@@ -22,8 +22,9 @@ from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
 from burnish.training.credit import grpo
+from burnish.training.held_out import HeldOut
 from burnish.training.loop import Loop, Settings
-from burnish.training.rollouts import Asked, Budgets, Rollouts, Score
+from burnish.training.rollouts import MINIBATCHES, Asked, Budgets, Rollouts, Score
 from burnish.training.settings import Choice, rl_settings, shown
 
 VERSION = 3
@@ -164,7 +165,7 @@ def _train(
         terms.append(likelihood_term(table.demonstrations))
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(table.updates, rate, schedule, warmup)
-    folder = store.work_folder(work)
+    folder = store.begin(work)
     parameters = policy.parameters()
     loop = Loop(
         parameters,
@@ -177,20 +178,15 @@ def _train(
         what="rl update",
         rates=layer_rates(recipe.adapt, parameters),
         trainable=unfreezes(recipe.adapt, parameters, table.updates),
+        held_out=HeldOut(rollouts.held_out, MINIBATCHES, better="higher", first=True),
+        recipe=work.settings,
     )
     done, stopped = loop.run()
-    if stopped is None:
-        last = rollouts.on_dev()
-        stopped = rollouts.exceeded(last)
-        if stopped is None:
-            rollouts.consider(done, last)
-    best = dict(rollouts.state["best"])
-    if best["step"] != done or stopped:
-        done = loop.restore(best=True)
     if stopped:
         progress.say(f"rl: stopped by its budgets: {stopped}")
     progress.say(f"rl: {done} updates kept, the best on dev prompts within the budgets")
     before = rollouts.state["before"]
+    best = loop.seen["best"]["figures"] if loop.seen else before  # outside its budgets at the first look: the start
     figures = {"updates": done, "stopped": stopped, "before": before, "after": {name: best[name] for name in before}}
     return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(dict(choices)), figures=figures)
 

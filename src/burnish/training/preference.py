@@ -163,7 +163,7 @@ def _train(
     )
     windows = Looking(learned, batch, work.seed, look=look if held else dict)
     settings = Settings(windows.per_epoch * epochs, rate, schedule, warmup, budget=BUDGET)
-    parameters, folder = model.parameters(), store.work_folder(work)
+    parameters, folder = model.parameters(), store.begin(work)
     loop = Loop(
         parameters,
         model.logp,
@@ -175,6 +175,7 @@ def _train(
         what="preference update",
         rates=layer_rates(adapt, parameters),
         trainable=unfreezes(adapt, parameters, settings.updates),
+        recipe=work.settings,
     )
     done, stopped = loop.run()
     after = look()

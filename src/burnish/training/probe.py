@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 
 from burnish.errors import TrainingError
-from burnish.objectives.stream import Stream, Tree, pack
+from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, Term
 from burnish.progress import Progress
+from burnish.training.gradient import Objective
 from burnish.training.loop import Loop, Settings
 from burnish.training.settings import Choice, Probe
+from burnish.training.workers import Workers
 
 Forward = Callable[[Stream], Outputs]
 
@@ -83,17 +85,9 @@ def best_rate(start: float, after: Sequence[tuple[float, float | None]]) -> floa
     return next(rate for rate, loss in finite if start - loss >= (1 - NEARLY) * gain)
 
 
-@torch.no_grad()
 def loss_on(forward: Forward, terms: Sequence[Term], trees: Sequence[Tree], run: Settings) -> float:
     """What the terms minimise, on these trees, without a step; packed as ``run`` packs."""
-    counts = {term.name: term.count(trees) for term in terms}
-    total = 0.0
-    for stream in pack(trees, run.budget, keep_last=run.keep_last):
-        outputs = forward(stream)
-        for term in terms:
-            if counts[term.name] > 0:
-                total += term.weight * float(term.loss(outputs, stream).total) / counts[term.name]
-    return total
+    return Objective({}, forward, terms, run.budget, run.keep_last, Workers()).value(trees)
 
 
 def _tried(

@@ -76,8 +76,8 @@ def train_reward(
         keep_boundaries(model.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
         updates = -(-len(learned) // BATCH) * passes
         choices.update(paced(table, "reward", updates))
-        folder = store.work_folder(work)
-        _learn(recipe.adapt, model, [trees[i] for i in learned], choices, work.seed, folder, progress)
+        folder = store.begin(work)
+        _learn(recipe.adapt, model, [trees[i] for i in learned], choices, work, folder, progress)
         odds = _odds(model, [trees[i] for i in held])
         return {
             "settings": shown(choices),
@@ -96,11 +96,11 @@ def _learn(
     model: RewardModel,
     trees: Sequence[Tree],
     choices: Mapping[str, Choice],
-    seed: int,
+    work: Work,
     folder: Path,
     progress: Progress,
 ) -> None:
-    windows = Epochs(trees, BATCH, seed)
+    windows = Epochs(trees, BATCH, work.seed)
     updates = windows.per_epoch * choices["epochs"].value
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(updates, rate, schedule, warmup, budget=BUDGET, keep_last=True)
@@ -116,6 +116,7 @@ def _learn(
         what="reward update",
         rates=layer_rates(adapt, parameters),
         trainable=unfreezes(adapt, parameters, updates),
+        recipe=work.settings,
     ).run()
 
 

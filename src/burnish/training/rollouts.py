@@ -16,7 +16,7 @@ from burnish.objectives.terms import Outputs, Term, TermResult
 from burnish.records import Row
 from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
-from burnish.training.loop import Stop
+from burnish.training.held_out import Stop
 
 MINIBATCHES = 2
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
@@ -81,6 +81,7 @@ class Rollouts:
     part: int = 0
     _groups: list[Tree] = field(default_factory=list)
     _figures: Mapping[str, Any] = field(default_factory=dict)
+    _engine: Sampler | None = None  # of the look before a rollout, whose policy it shares
 
     def window(self, step: int) -> list[Tree]:
         rollout, self.part = divmod(step, MINIBATCHES)
@@ -122,26 +123,27 @@ class Rollouts:
         """Why the policy is outside its budgets, by its figures on the dev prompts; None while it is inside."""
         return self.budgets.exceeded(dev["dev_kl"], dev["dev_length"], self.state["before"]["dev_length"])
 
-    def best(self, step: int) -> bool:
-        return bool(self.state["best"]["step"] == step)
+    def held_out(self, step: int) -> dict[str, float]:
+        """The policy's figures on dev after ``step`` updates, its reward there as "held_out".
 
-    def consider(self, step: int, dev: Mapping[str, float]) -> None:
-        """Remember the policy before update ``step`` as the best one, where its reward on dev is the highest so far."""
-        if dev["dev_reward"] > self.state.get("best", {}).get("dev_reward", -math.inf):
-            self.state["best"] = {"step": step, **dev}
-
-    def _collect(self, rollout: int, step: int) -> list[Tree]:
-        engine = self.sampler()
-        self._figures = dev = self.on_dev(engine)
-        self.state.setdefault("before", dev)  # of the first rollout, before any update
+        Raises:
+            Stop: It is outside its budgets.
+        """
+        self._engine = self.sampler()
+        dev = self.on_dev(self._engine)
+        self.state.setdefault("before", dev)  # of the first look, before any update
+        figures = {"held_out": dev["dev_reward"], **dev}
         why = self.exceeded(dev)
         if why:
-            raise Stop(why)
-        self.consider(step, dev)
+            raise Stop(why, figures)
+        return figures
+
+    def _collect(self, rollout: int, step: int) -> list[Tree]:
+        engine, self._engine = self._engine or self.sampler(), None
         chosen = self._chosen(rollout)
         seed = derive_seed(self.seed, "rollout", str(rollout))
         samples, trees, figures = self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed)
-        self._figures = {**figures, **dev, "samples": self.keep(step, chosen, samples)}
+        self._figures = {**figures, "samples": self.keep(step, chosen, samples)}
         return trees
 
     def _chosen(self, rollout: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from burnish.config import Paced, Recipe
+from burnish.config import Paced, Recipe, Sft
 from burnish.training.schedule import require_fit
 
 T = TypeVar("T")
@@ -86,17 +86,35 @@ def rate(recipe: Recipe, asked: float | str, low_rank: float, why: str) -> Choic
 
 
 def sft_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
-    """Adapter, learning rate, batch size and epochs of the supervised stage for so many training rows."""
+    """What the supervised stage's keys come to for so many training rows.
+
+    Raises:
+        TrainingError: The warm-up is not shorter than the run.
+    """
     batch = chosen(recipe.sft.batch_size, 8 if rows >= 64 else 4, f"{rows} rows")
     passes = max(1, -(-SMALLEST_UPDATES * int(batch.value) // max(rows, 1)))
     epochs = chosen(recipe.sft.epochs, min(passes, 10), f"at least {SMALLEST_UPDATES} updates, at most 10 passes")
+    per_epoch = -(-rows // int(batch.value))
     return {
         **adapter_settings(recipe),
         "learning_rate": rate(recipe, recipe.sft.learning_rate, 1e-3, "low-rank adapters on a small model"),
         "batch_size": batch,
         "epochs": epochs,
-        **paced(recipe.sft, "sft", -(-rows // int(batch.value)) * int(epochs.value)),
+        **paced(recipe.sft, "sft", per_epoch * int(epochs.value)),
+        **looks(recipe.sft, epochs, per_epoch),
     }
+
+
+def looks(table: Sft, epochs: Choice, per_epoch: int) -> dict[str, Choice]:
+    """When training looks at held-out rows, and how often in vain; no "evaluate_every" where it does not look."""
+    stops = table.evaluate_every != "auto" or (epochs.why != "recipe" and epochs.value > 1)
+    why = "several passes of unknown use" if stops else "one pass" if epochs.value == 1 else "the recipe sets epochs"
+    patience = chosen(table.early_stopping, 2 if stops else "off", why)
+    if patience.value == "off":
+        return {"early_stopping": patience}
+    every = max(1, min(per_epoch, per_epoch * int(epochs.value) // 4))
+    often = chosen(table.evaluate_every, every, "once an epoch, four times a run at least")
+    return {"early_stopping": patience, "evaluate_every": often}
 
 
 def preference_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:

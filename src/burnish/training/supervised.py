@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
 from burnish.training.boundaries import keep_boundaries
+from burnish.training.held_out import HeldOut
 from burnish.training.loop import Loop, Settings
 from burnish.training.probe import settled
 from burnish.training.settings import Choice, Probe, keyed, probe_for, sft_settings, shown
@@ -29,6 +30,7 @@ from burnish.training.teaching import Teacher, Teaching, taught_by
 
 VERSION = 1
 CHECKPOINT_EVERY = 8
+HELD_OUT = 64  # dev rows of a look at most: it costs about as much as three updates of eight rows
 
 
 @dataclass
@@ -58,9 +60,6 @@ class Epochs:
     def boundary(self, step: int) -> bool:
         return step > 0 and step % self.every == 0
 
-    def best(self, step: int) -> bool:
-        return False
-
     def figures(self) -> Mapping[str, Any]:
         return {}
 
@@ -71,6 +70,22 @@ def trained_on(recipe: Recipe) -> dict[str, Json]:
     So work that was done before there was a choice is found, not done again.
     """
     return {} if recipe.sft.train_on == "last" else {"train_on": recipe.sft.train_on}
+
+
+def early_stopping(choices: Mapping[str, Choice], loss: Callable[[], float], rows: int) -> HeldOut | None:
+    """How to look at ``rows`` rows that are not trained on, as the choices say; None where nothing looks.
+
+    Raises:
+        TrainingError: The recipe asks for it, and there is no such row.
+    """
+    patience = choices["early_stopping"]
+    if patience.value == "off" or (rows == 0 and patience.why != "recipe"):
+        return None
+    if rows == 0:
+        raise TrainingError(
+            "there is no row to look at", where="sft.early_stopping", mend="name data.dev, or raise data.dev_share"
+        )
+    return HeldOut(lambda step: {"held_out": loss()}, choices["evaluate_every"].value, patience=patience.value)
 
 
 def train_supervised(
@@ -116,7 +131,7 @@ def train_supervised(
         model = loaded.model
         choices.update(how)
         progress.say("sft: " + ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items()))
-        task, folder = task_for(recipe, loaded.renderer), store.work_folder(work)
+        task, folder = task_for(recipe, loaded.renderer), store.begin(work)
         teaching = Teaching.of(teacher, recipe, model, store, cache, progress, own)
         trees = teaching.prepare([task.trained(row) for row in rows])
         dev = store.datasets.rows(dataset.id, "dev")
@@ -124,15 +139,22 @@ def train_supervised(
         keep_boundaries(model, trees, choices["epochs"].value, store.cache, start.digest, progress, "sft")
         adapt = recipe.adapt
         choices["learning_rate"] = _rate(adapt, choices, model, teaching, trees, unseen, work.seed, folder, progress)
-        done, _ = supervised_loop(adapt, model, teaching, trees, choices, work.seed, folder, progress).run()
-        figures = {
-            "updates": done,
-            "rows": len(rows),
-            "tokens": sum(t.tokens(keep_last=False) for t in trees),
-        }
+        loop = supervised_loop(adapt, model, teaching, trees, choices, work.seed, folder, progress)
+        loop.recipe = work.settings
+        ended = _run(loop, choices, unseen[:HELD_OUT])
+        figures = ended | {"rows": len(rows), "tokens": sum(t.tokens(keep_last=False) for t in trees)}
         return save_version(store, model, loaded.renderer, stage="sft", settings=shown(choices), figures=figures)
 
     return store.once(work, make, progress=progress)
+
+
+def _run(loop: Loop, choices: Mapping[str, Choice], unseen: Sequence[Tree]) -> dict[str, Json]:
+    """Train, looking at the unseen trees where the choices say so; how many updates are kept, and why it stopped."""
+    loop.held_out = early_stopping(choices, lambda: loop.objective.value(unseen), len(unseen))
+    done, stopped = loop.run()
+    if stopped:
+        loop.progress.say(f"sft: {stopped}; the parameters of update {done} are kept")
+    return {"updates": done, "stopped": stopped}
 
 
 def supervised_loop(
