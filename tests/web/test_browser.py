@@ -181,27 +181,27 @@ def test_charts_are_drawn_live_and_mark_what_is_not_finite(page: Page, desk: Des
     page.goto("/runs/0123456789abcdef")
     reward = page.locator(".chart").filter(has=page.get_by_role("heading", name="Reward"))
     reward.locator("svg").wait_for()
-    assert page.locator("#state").inner_text() == "Running: 6 steps so far"
+    assert page.locator("#state").inner_text() == "Running: 6 updates so far"
     assert reward.locator(".gap").get_attribute("data-value") == "not a number"
     path = reward.locator("path.line").get_attribute("d") or ""
     assert path.count("M") == 2 and path.count("L") == 3  # steps 0 to 2, a gap, steps 4 and 5
-    slider = page.get_by_role("slider", name="Reward by step")
+    slider = page.get_by_role("slider", name="Reward by update")
     slider.press("Home")
-    assert slider.get_attribute("aria-valuetext") == "step 0: 0"
+    assert slider.get_attribute("aria-valuetext") == "update 0: 0"
     for _ in range(3):
         slider.press("ArrowRight")
-    assert slider.get_attribute("aria-valuetext") == "step 3: not a number"
-    kl = page.get_by_role("slider", name="KL to the start by step")
-    assert kl.get_attribute("aria-valuetext") == "step 3: 0.03"  # the charts show one step together
+    assert slider.get_attribute("aria-valuetext") == "update 3: not a number"
+    kl = page.get_by_role("slider", name="KL to the start by update")
+    assert kl.get_attribute("aria-valuetext") == "update 3: 0.03"  # the charts show one update together
     page.get_by_text("All figures as a table").click()
     assert page.locator("#figures tbody tr").nth(3).inner_text().split("\t") == ["3", "not a number", "0.03", "0"]
     log.log(6, reward=0.7, kl=0.05, policy=0.0, samples=["rollout-0-0"])
-    page.get_by_text("Running: 7 steps so far").wait_for()
+    page.get_by_text("Running: 7 updates so far").wait_for()
     assert page.locator("#figures tbody tr").count() == 7
     said = desk.store.exchanges.get("rollout-0-0")
     assert page.locator("#samples [data-answer]").inner_text() == said.answer
     (desk.store.path / "run.holder").unlink()
-    page.get_by_text("Not finished after 7 steps").wait_for()
+    page.get_by_text("Not finished after 7 updates").wait_for()
 
 
 def test_promotion_is_asked_once_more_and_a_refusal_said(page: Page, desk: Desk) -> None:

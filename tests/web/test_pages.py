@@ -205,7 +205,7 @@ def test_runs_are_listed_with_their_state(client: TestClient, desk: Desk) -> Non
 def test_a_run_is_found_by_key_id_and_name_and_by_no_path(client: TestClient, desk: Desk) -> None:
     made = desk.made["rl"]
     for name in (made.key[:16], made.id, "support@2"):
-        assert "Done after 16 steps" in read(client, f"/runs/{name}").text
+        assert "Done after 16 updates" in read(client, f"/runs/{name}").text
     for name in ("..%2f..%2fruns", "%2e%2e%2f" + made.key[:16], made.key[:15], "serving-support", "*"):
         assert client.get(f"/runs/{name}").status_code == 404
         assert client.get(f"/pages-api/runs/{name}").status_code == 404
@@ -214,7 +214,7 @@ def test_a_run_is_found_by_key_id_and_name_and_by_no_path(client: TestClient, de
 def test_metrics_come_from_a_line_on(client: TestClient, desk: Desk) -> None:
     key = desk.made["rl"].key[:16]
     whole = client.get(f"/pages-api/runs/{key}").json()
-    assert len(whole["lines"]) == 16 and whole["finished"] and whole["state"] == "Done after 16 steps"
+    assert len(whole["lines"]) == 16 and whole["finished"] and whole["state"] == "Done after 16 updates"
     assert [panel["title"] for panel in whole["panels"]][:3] == ["Reward", "KL to the start", "Length"]
     assert len(whole["samples"]) == runs.SAMPLES
     said = desk.store.exchanges.get("rollout-14-1")

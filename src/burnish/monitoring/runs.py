@@ -24,6 +24,14 @@ TITLES = {
     "rl": "Reinforcement learning",
     None: "A stage",
 }
+TOLD_BY = {
+    "policy": "rl",
+    "reward": "rl",
+    "pairwise": "reward",
+    "preference": "preference",
+    "kto": "preference",
+    "likelihood": "sft",
+}
 NOT_FINITE = ("nan", "inf", "-inf")  # as a log spells them
 
 State = Literal["running", "done", "unfinished"]
@@ -60,21 +68,15 @@ class Run:
 
 def all_runs(store: Store, project: str) -> list[Run]:
     """The project's runs, newest first; those without a record belong to the store's latest work."""
-    made = {record.key[:KEY]: record for record in store.records(project)}
-    others = {record.key[:KEY] for name in store.projects() if name != project for record in store.records(name)}
-    logs = sorted((store.path / "runs").glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
-    keys = [path.parent.name for path in logs if HEX.fullmatch(path.parent.name) and path.parent.name not in others]
-    unfinished = [key for key in keys if key not in made]
-    running = unfinished[-1] if unfinished and at_work(store) else None
-    runs = [_run(store, key, made.get(key), key == running) for key in keys]
+    runs = [_run(store, *found) for found in _folders(store, project)]
     return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
 def find_run(store: Store, project: str, wanted: str) -> Run | None:
-    """The run of that folder key, record id or version name."""
-    for run in all_runs(store, project):
-        if wanted == run.key or (run.record is not None and wanted in (run.record.id, run.record.name)):
-            return run
+    """The run of that folder key, record id or version name; no other log is read."""
+    for key, record, running in _folders(store, project):
+        if wanted == key or (record is not None and wanted in (record.id, record.name)):
+            return _run(store, key, record, running)
     return None
 
 
@@ -124,17 +126,18 @@ def is_figure(value: Json) -> bool:
 def stage_of(lines: Iterable[Mapping[str, Json]]) -> str | None:
     """The stage that wrote a log, told by what it minimises; None while that is not known."""
     logged = {key for line in lines for key in line}
-    for key, stage in (
-        ("policy", "rl"),
-        ("reward", "rl"),
-        ("preference", "preference"),
-        ("kto", "preference"),
-        ("pairwise", "reward"),
-        ("likelihood", "sft"),
-    ):
-        if key in logged:
-            return stage
-    return None
+    return next((stage for key, stage in TOLD_BY.items() if key in logged), None)
+
+
+def _folders(store: Store, project: str) -> list[tuple[str, Record | None, bool]]:
+    """Each log's key, the record that its work made, and whether it is at work now; the oldest log first."""
+    made = {record.key[:KEY]: record for record in store.records(project)}
+    others = {record.key[:KEY] for name in store.projects() if name != project for record in store.records(name)}
+    logs = sorted((store.path / "runs").glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime)
+    keys = [path.parent.name for path in logs if HEX.fullmatch(path.parent.name) and path.parent.name not in others]
+    unfinished = [key for key in keys if key not in made]
+    running = unfinished[-1] if unfinished and at_work(store) else None
+    return [(key, made.get(key), key == running) for key in keys]
 
 
 def _run(store: Store, key: str, record: Record | None, running: bool) -> Run:

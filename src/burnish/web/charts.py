@@ -11,84 +11,146 @@ from burnish.records import Json
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One chart: the log's keys that it draws, what each is called, and what the figure means."""
+    """One chart: the log's keys that it draws, what each is called, its unit, and what the figure means."""
 
     title: str
     meaning: str
     keys: tuple[str, ...]
+    unit: str = ""
     names: tuple[str, ...] = ("",)
 
 
 BOTH = ("sampled", "dev")
+REWARDS = ("preference/chosen_reward", "preference/rejected_reward")
 
 KNOWN = (
+    Panel("Loss", "What the run minimises: each term times its weight.", ("loss",)),
+    Panel(
+        "Held-out figure", "Measured on rows that are not trained on; it chooses the best checkpoint.", ("held_out",)
+    ),
     Panel(
         "Reward",
-        "Mean learned reward of the sampled answers, and of answers to the dev prompts.",
+        "Mean reward of the sampled answers, and of answers to the dev prompts.",
         ("reward", "dev_reward"),
-        BOTH,
+        names=BOTH,
     ),
     Panel(
         "KL to the start",
-        "How far the answers have moved from the start version, in nats a token.",
+        "How far the answers have moved from the start version.",
         ("kl", "dev_kl"),
+        "nats a token",
         BOTH,
     ),
-    Panel("Length", "Mean length of the answers, in tokens.", ("length", "dev_length"), BOTH),
+    Panel("Length", "Mean length of the answers.", ("length", "dev_length"), "tokens", BOTH),
     Panel(
-        "Entropy", "How open the next token still is, in nats; near 0 the model repeats itself.", ("entropy/entropy",)
+        "Loss on written answers",
+        "Negative log-likelihood of the training answers.",
+        ("likelihood", "chosen"),
+        "nats a token",
+        ("written", "chosen"),
     ),
-    Panel("Clip share", "Share of tokens whose gradient the clip removed.", ("policy/clip_share",)),
-    Panel("Diversity", "Share of different answers within a group to the same prompt.", ("diversity",)),
+    Panel(
+        "Loss on comparisons", "Bradley-Terry loss of the reward model; a coin has 0.693.", ("pairwise",), "nats a vote"
+    ),
+    Panel("Loss on preferences", "Mean over votes, in the form of the method.", ("preference", "kto"), "", ("", "kto")),
+    Panel(
+        "Accuracy",
+        "Share of the votes that the model agrees with, a tie counting a half.",
+        ("pairwise/accuracy", "preference/accuracy", "kto/accuracy"),
+        "share",
+        ("", "", ""),
+    ),
+    Panel("Margin", "Mean difference of reward between the two answers of a pair.", ("pairwise/margin",), "reward"),
+    Panel(
+        "Margin to the reference",
+        "By how many nats the better answer leads; exactly 0 means that nothing was learned.",
+        ("preference/margin", "kto/margin"),
+        "nats",
+        ("", ""),
+    ),
+    Panel(
+        "Implicit rewards",
+        "Reward of the answer that a vote chose, and of the other.",
+        REWARDS,
+        "",
+        ("chosen", "rejected"),
+    ),
+    Panel("Gradient norm", "Length of the gradient before it is clipped to 1.", ("gradient_norm",)),
+    Panel("Learning rate", "The rate of each update.", ("learning_rate",)),
+    Panel(
+        "Tokens a second",
+        "Tokens trained on in a second of the update, sampling apart.",
+        ("tokens_per_second",),
+        "tokens/s",
+    ),
+    Panel(
+        "Entropy",
+        "How open the next token still is; near 0 the model repeats itself.",
+        ("entropy/entropy",),
+        "nats a token",
+    ),
+    Panel("Clip share", "Share of tokens whose gradient the clip removed.", ("policy/clip_share",), "share"),
+    Panel("Diversity", "Share of different answers within a group to the same prompt.", ("diversity",), "share"),
     Panel(
         "Sampler mismatch",
         "Mean exp |difference of logprobs| between sampler and trainer; 1 is exact.",
         ("mismatch",),
     ),
-    Panel("Cut share", "Share of answers that the length limit cut off.", ("cut_share", "dev_cut_share"), BOTH),
-    Panel("Idle share", "Share of tokens in groups of equal reward, which teach nothing.", ("idle_share",)),
-    Panel("Ratio", "Mean probability ratio of the policy to the one that sampled; 1 is on policy.", ("policy/ratio",)),
     Panel(
-        "Loss on written answers", "Negative log-likelihood of the training answers, in nats a token.", ("likelihood",)
+        "Cut share", "Share of answers that the length limit cut off.", ("cut_share", "dev_cut_share"), "share", BOTH
     ),
-    Panel("Loss on comparisons", "Bradley-Terry loss, in nats a vote; a coin has 0.693.", ("pairwise",)),
-    Panel("Accuracy", "Share of the votes that the reward foresees, a tie counting a half.", ("pairwise/accuracy",)),
-    Panel("Margin", "Mean difference of reward between the two answers of a pair.", ("pairwise/margin",)),
+    Panel("Idle share", "Share of tokens in groups of equal reward, which teach nothing.", ("idle_share",), "share"),
+    Panel("Ratio", "Mean probability ratio of the policy to the one that sampled; 1 is on policy.", ("policy/ratio",)),
     Panel("Policy loss", "The clipped surrogate; it says little by itself, its sign and size may wander.", ("policy",)),
-    Panel("Gradient norm", "Length of the gradient before it is clipped to 1.", ("gradient_norm",)),
-    Panel("Learning rate", "The rate of each update.", ("learning_rate",)),
-    Panel("Tokens a second", "Tokens trained on in a second of the update, sampling apart.", ("tokens_per_second",)),
-    Panel("Tokens", "Tokens of each update, prompts included.", ("tokens",)),
+    Panel("Tokens", "Tokens of each update, prompts included.", ("tokens",), "tokens"),
 )
-TELLING = ("reward", "kl", "length", "likelihood", "pairwise", "pairwise/accuracy", "pairwise/margin")
+TELLING = ("held_out", "reward", "kl", "length", "loss", "pairwise/accuracy", "likelihood", "pairwise")
 # not figures of their own: kl/kl is kl, and the entropy term's loss is the entropy with its sign turned
 UNSHOWN = frozenset({"step", "at", "kl/kl", "entropy"})
 
 
-def panels(lines: Iterable[Mapping[str, Json]]) -> list[Panel]:
-    """The charts for a log, known ones first; a figure that is not known gets a chart under its own name."""
+def panels(lines: Sequence[Mapping[str, Json]]) -> list[Panel]:
+    """The charts for a log, known ones first; a figure that is not known gets a chart under its own name.
+
+    A term that is the whole loss has no chart beside the loss.
+    """
     logged = dict.fromkeys(key for line in lines for key, value in line.items() if is_figure(value))
-    found = [panel for known in KNOWN if (panel := _present(known, logged))]
-    drawn = {key for panel in KNOWN for key in panel.keys} | UNSHOWN
+    whole = {key for key in logged if key != "loss" and _is_loss(lines, key)}
+    found = [panel for known in KNOWN if (panel := _present(known, [key for key in logged if key not in whole]))]
+    drawn = {key for panel in KNOWN for key in panel.keys} | UNSHOWN | whole
     return found + [Panel(_plain(key), f"Logged as {key}.", (key,)) for key in logged if key not in drawn]
+
+
+def place_of(panel: Panel) -> int:
+    """Where a chart stands among all charts: those of several runs are put together by it."""
+    return next((place for place, known in enumerate(KNOWN) if known.title == panel.title), len(KNOWN))
 
 
 def last_figures(lines: Sequence[Mapping[str, Json]], most: int = 3) -> str:
     """The newest line's most telling figures in words: ``reward 0.42 · KL to the start 0.031``."""
-    said = []
-    for panel in (panel for panel in KNOWN if panel.keys[0] in TELLING):
-        value = next((line[panel.keys[0]] for line in reversed(lines) if panel.keys[0] in line), None)
+    said: dict[str, str] = {}
+    titles = {panel.keys[0]: panel.title for panel in KNOWN}
+    for key in TELLING:
+        value = next((line[key] for line in reversed(lines) if key in line), None)
         if value is not None and is_figure(value):
-            said.append(f"{panel.title.lower()} {value if isinstance(value, str) else f'{value:.3g}'}")
-    return " · ".join(said[:most]).replace("kl to", "KL to")
+            text = f"{titles[key].lower()} {value if isinstance(value, str) else f'{value:.3g}'}"
+            said[key] = text.replace("kl to", "KL to")
+    if "loss" in said:  # in a stage of one term the two are one figure
+        said = {key: text for key, text in said.items() if key not in ("likelihood", "pairwise")}
+    return " · ".join(list(said.values())[:most])
 
 
-def _present(panel: Panel, logged: Mapping[str, None]) -> Panel | None:
+def _is_loss(lines: Sequence[Mapping[str, Json]], key: str) -> bool:
+    pairs = [(line["loss"], line[key]) for line in lines if "loss" in line and key in line]
+    return bool(pairs) and all(a == b for a, b in pairs)
+
+
+def _present(panel: Panel, logged: Iterable[str]) -> Panel | None:
     kept = [(key, name) for key, name in zip(panel.keys, panel.names, strict=True) if key in logged]
     if not kept:
         return None
     keys, names = zip(*kept, strict=True)
-    return Panel(panel.title, panel.meaning, keys, names if len(kept) > 1 else ("",))
+    return Panel(panel.title, panel.meaning, keys, panel.unit, names if len(kept) > 1 else ("",))
 
 
 def _plain(key: str) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import HTMLResponse
 
-from burnish.monitoring.runs import all_runs, find_run
+from burnish.monitoring.export import as_csv, as_jsonl
+from burnish.monitoring.runs import all_runs, by_update, find_run
 from burnish.records import Json
 from burnish.serving.problem import Problem
 from burnish.serving.request import parse, read_json
@@ -48,6 +49,7 @@ def router(context: Context) -> APIRouter:
         routes.add_api_route(path, page, methods=["GET"], response_class=HTMLResponse)
     routes.add_api_route("/static/{name}", pages.static, methods=["GET"], response_model=None)
     routes.add_api_route("/pages-api/runs/{key}", pages.metrics, methods=["GET"])
+    routes.add_api_route("/pages-api/runs/{key}/figures/{format}", pages.figures, methods=["GET"], response_model=None)
     routes.add_api_route("/pages-api/compare/next", pages.next_pair, methods=["POST"])
     return routes
 
@@ -98,13 +100,19 @@ class _Pages:
         """Every stage that logged something."""
         return self._page("runs.html", "/runs", runs=all_runs(self.store, self.project))
 
-    def run(self, key: str) -> Response:
-        """The charts of one stage."""
+    def run(self, key: str, beside: Annotated[list[str], Query(alias="with")] = []) -> Response:  # noqa: B006
+        """The charts of one stage, and of others ``beside`` it."""
         found = find_run(self.store, self.project, key)
         if found is None:
             return self._missing("/runs", f"There is no run {key}.")
-        facts = runs.facts(self.store, found)
-        return self._page("run.html", "/runs", run=found, state=runs.in_words(found), facts=facts)
+        return self._page(
+            "run.html",
+            "/runs",
+            run=found,
+            state=runs.in_words(found),
+            facts=runs.facts(self.store, found),
+            **runs.beside(self.store, self.project, found, beside),
+        )
 
     def versions(self) -> Response:
         """Every version, and the promotion log."""
@@ -138,6 +146,16 @@ class _Pages:
         if found is None:
             raise Problem(404, f"there is no run {key}")
         return runs.since(self.store, self.project, found, after)
+
+    def figures(self, key: str, format: Literal["csv", "jsonl"]) -> Response:
+        """All that a run logged, one line for each update, as a file."""
+        found = find_run(self.store, self.project, key)
+        if found is None:
+            raise Problem(404, f"there is no run {key}")
+        rows = by_update(found.lines)
+        data, kind = (as_csv(rows), "text/csv") if format == "csv" else (as_jsonl(rows), "application/jsonl")
+        place = {"Content-Disposition": f'attachment; filename="{found.key}.{format}"'}
+        return Response(data, media_type=kind, headers=place)
 
     def next_pair(self, body: Body) -> dict[str, Json]:
         """The next two answers for a rater, blind, and how far they are."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from burnish.monitoring.runs import Run
+from burnish.monitoring.runs import Run, all_runs
 from burnish.records import Exchange, Json
 from burnish.store import Store
-from burnish.web.charts import panels
+from burnish.web.charts import panels, place_of
 from burnish.web.words import count
 
 SAMPLES = 12  # texts sent with one answer
+BESIDE = 5  # runs drawn beside another: with it six, as many as can be told apart
 
 
 def since(store: Store, project: str, run: Run, after: int) -> dict[str, Json]:
@@ -19,16 +20,30 @@ def since(store: Store, project: str, run: Run, after: int) -> dict[str, Json]:
     fresh = run.lines[after:]
     return {
         "lines": fresh,
-        "panels": [asdict(panel) for panel in panels(run.lines)],
+        "panels": [{**asdict(panel), "place": place_of(panel)} for panel in panels(run.lines)],
         "samples": _samples(store, project, fresh),
         "state": in_words(run),
         "finished": run.state != "running",
     }
 
 
+def beside(store: Store, project: str, run: Run, wanted: Sequence[str]) -> dict[str, Json]:
+    """The project's other runs, the keys of those that are ``wanted`` beside this one, and the names of no run."""
+    others = [other for other in all_runs(store, project) if other.key != run.key]
+    known = {name: other.key for other in others for name in _names(other)}
+    chosen = list(dict.fromkeys(known[name] for name in wanted if name in known))[:BESIDE]
+    unknown = [name for name in wanted if name not in known and name not in _names(run)]
+    return {"others": others, "chosen": chosen, "unknown": unknown}
+
+
+def _names(run: Run) -> list[str]:
+    record = [run.record.id, run.record.name] if run.record else []
+    return [run.key, *(name for name in record if name)]
+
+
 def in_words(run: Run) -> str:
     """The state of a run, as a person says it."""
-    steps = count(run.steps, "step")
+    steps = count(run.steps, "update")
     if run.state == "running":
         return f"Running: {steps} so far"
     if run.state == "unfinished":

@@ -1,17 +1,16 @@
-// Line charts as plain SVG. A figure that is not finite is a gap with a red mark, never a smoothed line.
+// Line charts as plain SVG, one or several runs on the same updates. A figure that is not finite is a gap with a red
+// mark, never a smoothed line; runs are told apart by their names and dashes, not by colour alone.
 
 const NS = "http://www.w3.org/2000/svg";
-const MARGIN = { left: 46, right: 10, top: 8, bottom: 22 };
+const MARGIN = { left: 48, right: 10, top: 20, bottom: 36 };
+const FEW = 24; // so many points are marked one by one
 
 /** A logged value as a number, "nan"/"inf" as what they are, anything else as missing. */
 export function figure(value) {
   if (typeof value === "number") return value;
-  if (value === true || value === false) return Number(value);
-  if (typeof value !== "string") return undefined;
-  const word = value.toLowerCase();
-  if (word === "nan") return NaN;
-  if (word === "inf" || word === "infinity") return Infinity;
-  if (word === "-inf" || word === "-infinity") return -Infinity;
+  if (value === "nan") return NaN;
+  if (value === "inf") return Infinity;
+  if (value === "-inf") return -Infinity;
   return undefined;
 }
 
@@ -45,28 +44,38 @@ function node(name, attributes, text) {
   return made;
 }
 
-function html(name, className, text) {
+export function html(name, className, text) {
   const made = document.createElement(name);
   if (className) made.className = className;
   if (text !== undefined) made.textContent = text;
   return made;
 }
 
+/** A piece of a run's line, for legends. */
+export function swatch(slot, second = false) {
+  const svg = node("svg", { class: `swatch run-${slot}${second ? " second" : ""}`, viewBox: "0 0 28 8", "aria-hidden": "true" });
+  svg.append(node("path", { class: "line", d: "M0 4L28 4" }));
+  if (second) svg.append(node("circle", { class: "point", cx: 14, cy: 4, r: 2.5 }));
+  return svg;
+}
+
 export class Chart {
   /**
-   * @param {{title: string, meaning: string, keys: string[], names: string[]}} panel
-   * @param {(step: number|null) => void} onRead called when the reader points at a step
+   * @param {string} title
+   * @param {(step: number|null) => void} onRead called when the reader points at an update
    */
-  constructor(panel, onRead) {
-    Object.assign(this, { panel, onRead, steps: [], values: panel.keys.map(() => []), at: null });
+  constructor(title, onRead) {
+    Object.assign(this, { title, onRead, steps: [], series: [], several: false, ends: [0, 1], unit: "", at: null });
     this.host = html("figure", "chart");
     const head = html("header");
-    head.append(html("h3", "", panel.title), (this.readout = html("p", "readout")));
+    head.append(html("h3", "", title), (this.readout = html("p", "readout")));
+    this.meaning = html("p", "meaning");
     this.plot = html("div", "plot");
     this.plot.tabIndex = 0;
     this.plot.setAttribute("role", "slider");
-    this.plot.setAttribute("aria-label", `${panel.title} by step; arrow keys read the figures`);
-    this.host.append(head, html("p", "meaning", panel.meaning), this.plot);
+    this.plot.setAttribute("aria-label", `${title} by update; arrow keys read the figures`);
+    this.legend = html("ul", "legend");
+    this.host.append(head, this.meaning, this.plot, this.legend);
     this.plot.addEventListener("pointermove", (event) => this.point(event));
     this.plot.addEventListener("pointerdown", (event) => this.point(event));
     this.plot.addEventListener("pointerleave", () => this.onRead(null));
@@ -75,13 +84,26 @@ export class Chart {
     new ResizeObserver(() => this.draw()).observe(this.plot);
   }
 
-  /** Takes all log lines of the run; every chart of a run has the same first and last step. */
-  show(lines) {
-    const all = lines.map((line) => line.step);
-    this.ends = [Math.min(...all), Math.max(...all, Math.min(...all) + 1)];
-    const known = lines.filter((line) => this.panel.keys.some((key) => figure(line[key]) !== undefined));
-    this.steps = known.map((line) => line.step);
-    this.values = this.panel.keys.map((key) => known.map((line) => figure(line[key])));
+  /**
+   * @param {{meaning: string, unit: string, keys: string[], names: string[]}} panel
+   * @param {{label: string, slot: number, lines: object[]}[]} runs one line for each update, in order
+   * @param {[number, number]} ends first and last update, the same in all charts
+   */
+  show(panel, runs, ends) {
+    Object.assign(this, { ends, unit: panel.unit, several: runs.length > 1 || panel.keys.length > 1 });
+    this.meaning.textContent = panel.meaning;
+    this.series = [];
+    for (const run of runs) {
+      panel.keys.forEach((key, i) => {
+        const known = run.lines.filter((line) => figure(line[key]) !== undefined);
+        if (!known.length) return;
+        const values = new Map(known.map((line) => [line.step, figure(line[key])]));
+        const name = [runs.length > 1 ? run.label : "", panel.names[i] ?? ""].filter(Boolean).join(" ");
+        this.series.push({ name, slot: run.slot, second: i % 2 === 1, values });
+      });
+    }
+    this.steps = [...new Set(this.series.flatMap((one) => [...one.values.keys()]))].sort((a, b) => a - b);
+    this.host.hidden = !this.series.length;
     this.draw();
   }
 
@@ -98,14 +120,11 @@ export class Chart {
   point(event) {
     if (!this.steps.length || !this.scale) return;
     const x = event.clientX - this.plot.getBoundingClientRect().left;
-    let best = 0;
-    this.steps.forEach((step, i) => {
-      if (Math.abs(this.scale.x(step) - x) < Math.abs(this.scale.x(this.steps[best]) - x)) best = i;
-    });
-    this.onRead(this.steps[best]);
+    const apart = (step) => Math.abs(this.scale.x(step) - x);
+    this.onRead(this.steps.reduce((best, step) => (apart(step) < apart(best) ? step : best)));
   }
 
-  /** Moves the readout of this chart to a step, or to nothing. */
+  /** Moves the readout of this chart to an update, or to nothing. */
   read(step) {
     const found = step === null ? -1 : this.steps.indexOf(step);
     this.at = found < 0 ? null : found;
@@ -122,27 +141,40 @@ export class Chart {
     const last = this.steps.length - 1;
     const at = this.at ?? last;
     if (at < 0) return;
-    const said = this.values.map((series) => series[at]);
-    const named = this.panel.names.map((name, i) => (name ? `${name} ${words(said[i])}` : words(said[i])));
-    this.readout.replaceChildren(html("span", "soft", `step ${this.steps[at]}`));
-    said.forEach((value, i) => {
-      const broken = value !== undefined && !Number.isFinite(value);
-      const several = said.length > 1 ? `key${i ? " second" : ""}` : "";
-      this.readout.append(" ", html("strong", `${several}${broken ? " bad" : ""}`, named[i]));
-    });
+    const step = this.steps[at];
+    // without a cursor each line says its own last figure: a short run has none at the end of a longer one
+    const value = (one) => (this.at === null ? [...one.values.values()].at(-1) : one.values.get(step));
+    const said = this.series.map((one) => ({ ...one, value: value(one) }));
+    this.readout.replaceChildren(html("span", "soft", this.at === null && this.several ? "last" : `update ${step}`));
+    this.legend.replaceChildren();
+    for (const one of said) {
+      const broken = one.value !== undefined && !Number.isFinite(one.value);
+      const shown = html("strong", broken ? "bad" : "", words(one.value));
+      if (!this.several) {
+        this.readout.append(" ", shown);
+      } else {
+        const item = html("li");
+        item.append(swatch(one.slot, one.second), html("span", "name", one.name), shown);
+        this.legend.append(item);
+      }
+    }
+    const named = said.map((one) => `${one.name} ${words(one.value)}`.trim()).join(", ");
     this.plot.setAttribute("aria-valuemin", this.steps[0]);
     this.plot.setAttribute("aria-valuemax", this.steps[last]);
-    this.plot.setAttribute("aria-valuenow", this.steps[at]);
-    this.plot.setAttribute("aria-valuetext", `step ${this.steps[at]}: ${named.join(", ")}`);
+    this.plot.setAttribute("aria-valuenow", step);
+    this.plot.setAttribute("aria-valuetext", `update ${step}: ${named}`);
   }
 
   draw() {
     const { width, height } = this.plot.getBoundingClientRect();
     if (!width || !this.steps.length) return;
-    const finite = this.values.flat().filter((value) => Number.isFinite(value));
-    const low = finite.length ? Math.min(...finite) : 0;
-    const high = finite.length ? Math.max(...finite) : 1;
-    const rows = ticks(low, high, 4);
+    let [low, high] = [Infinity, -Infinity];
+    for (const one of this.series) {
+      for (const value of one.values.values()) {
+        if (Number.isFinite(value)) [low, high] = [Math.min(low, value), Math.max(high, value)];
+      }
+    }
+    const rows = low > high ? ticks(0, 1, 4) : ticks(low, high, 4);
     const ends = this.ends;
     const columns = ticks(...ends, Math.max(2, Math.floor(width / 70)), true);
     const scale = (from, to, start, stop) => (v) => start + ((v - from) / (to - from)) * (stop - start);
@@ -152,7 +184,7 @@ export class Chart {
     };
     const svg = node("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" });
     this.axes(svg, rows, columns.filter((step) => step >= ends[0] && step <= ends[1]), width, height);
-    this.values.forEach((series, i) => svg.append(this.series(series, i, height)));
+    for (const one of this.series) svg.append(this.line(one, height));
     this.cursor = node("line", { class: "cursor", y1: MARGIN.top, y2: height - MARGIN.bottom });
     svg.append(this.cursor);
     this.plot.replaceChildren(svg);
@@ -172,22 +204,25 @@ export class Chart {
       svg.append(node("line", { class: "axis", x1: x, x2: x, y1: foot, y2: foot + 4 }));
       svg.append(node("text", { x, y: foot + 16, "text-anchor": "middle" }, String(column)));
     }
+    svg.append(node("text", { class: "unit", x: 0, y: 10 }, this.unit));
+    svg.append(node("text", { class: "unit", x: width - MARGIN.right, y: foot + 31, "text-anchor": "end" }, "update"));
   }
 
-  series(values, index, height) {
-    const group = node("g", index ? { class: "second" } : {});
+  line({ name, slot, second, values }, height) {
+    const group = node("g", { class: `run-${slot}${second ? " second" : ""}`, "data-name": name });
+    const points = [...values];
     let path = "";
     let run = 0; // finite points since the last gap
-    values.forEach((value, i) => {
-      const x = this.scale.x(this.steps[i]);
+    points.forEach(([step, value], i) => {
+      const x = this.scale.x(step);
       if (Number.isFinite(value)) {
         path += `${run ? "L" : "M"}${x.toFixed(1)} ${this.scale.y(value).toFixed(1)}`;
         run += 1;
-        const alone = run === 1 && !Number.isFinite(values[i + 1]);
-        if (alone || values.length <= 24) {
+        const alone = run === 1 && !Number.isFinite(points[i + 1]?.[1]);
+        if (alone || points.length <= FEW) {
           group.append(node("circle", { class: "point", cx: x, cy: this.scale.y(value), r: alone ? 3 : 2 }));
         }
-      } else if (value !== undefined) {
+      } else {
         run = 0;
         group.append(this.broken(x, value, height));
       }
