@@ -16,7 +16,11 @@ SIDES = {"base", "start", "production"}
         (gate("loss", against="start", better_by=0.0), 49, "49 independent held-out prompts, and a gate needs 50"),
         (gate("loss", against="start", better_by=0.0), 50, None),
         (gate("loss", against="prompt_only", better_by=0.0), 60, "prompt_only is not among the contenders"),
-        (gate("win_rate", against="start", at_least=0.5), 60, "nobody judges the answers of a recipe without [rl]"),
+        (
+            gate("win_rate", against="start", at_least=0.5),
+            60,
+            "nobody judges the answers of a recipe without [preference] or [rl]",
+        ),
         (gate("score.utility", at_least=0.5), 60, "the task gives no score: only simulated raters do"),
         # Wilson with z = 1.645: 60 / (60 + 2.706) = 0.957 is the best lower end, and 1 - 0.957 the best upper one
         (gate("changed", at_least=0.97), 60, "even if all of 60 prompts say yes, the lower end is 0.957"),

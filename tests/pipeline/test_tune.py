@@ -197,6 +197,30 @@ def test_ranges_replace_defaults_or_join_them(project: Project) -> None:
     assert set(found) == {r.key for r in DEFAULTS} | {"sft.schedule"}
 
 
+def test_whole_weights_have_no_rank_and_move_at_lower_rates(project: Project, clock: Clock) -> None:
+    project.path.write_text(project.path.read_text() + '[adapt]\nmethod = "last"\nlayers = 1\n')
+    other = Project(project.path, progress=Silent())
+    ranges = {r.key: r for r in parse_ranges(other.recipe, [])}
+    assert "adapt.rank" not in ranges
+    assert (ranges["sft.learning_rate"].low, ranges["sft.learning_rate"].high) == pytest.approx((5e-6, 5e-4))
+    found = tune(other, tuple(ranges.values()), seconds=40)
+    assert found.trials[0].values["sft.learning_rate"] == 5e-5 and found.trials[0].state == "complete"
+
+
+def test_a_base_with_an_adapter_keeps_its_rank(project: Project, clock: Clock) -> None:
+    made = project.train("sft").records["sft"]
+    text = project.path.read_text().replace(f'base = "{project.recipe.base}"', f'base = "{made.name}"')
+    project.path.write_text(text)
+    other = Project(project.path, progress=Silent())
+    found = tune(other, DEFAULTS, seconds=40)
+    assert "adapt.rank" not in found.trials[0].values
+    first, again = found.trials[0], dict[int, float]()
+    found.train(0, first.values, again, until=float("inf"))  # others have trained since
+    assert again and again.items() <= dict(first.losses).items()  # each trial starts from the same adapter
+    with pytest.raises(ConfigError, match="the base brings its own adapter"):
+        tune(other, (Range("adapt.rank", choices=(2, 4)),), seconds=40)
+
+
 def test_budgets() -> None:
     assert [parse_budget(t) for t in ("2h", "90m", "1h30m", "45s")] == [7200, 5400, 5400, 45]
     for wrong in ("2", "h", "two hours", "0s", "2h later"):

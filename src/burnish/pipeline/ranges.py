@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from burnish.config import Recipe
 from burnish.errors import ConfigError
+from burnish.training.settings import FULL_SHARE
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -65,6 +66,10 @@ def parse_ranges(recipe: Recipe, given: Sequence[str]) -> tuple[Range, ...]:
             would not take.
     """
     ranges = {found.key: found for found in DEFAULTS}
+    if recipe.adapt.method in ("full", "last"):  # weights move at a share of an adapter's rate, and have no rank
+        del ranges["adapt.rank"]
+        rate = ranges["sft.learning_rate"]
+        ranges[rate.key] = replace(rate, low=FULL_SHARE * rate.low, high=FULL_SHARE * rate.high)
     for text in given:
         found = _parsed(text)
         for value in found.choices or (found.low, found.high):

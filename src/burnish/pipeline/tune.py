@@ -275,7 +275,7 @@ def _search(project: Project, ranges: Sequence[Range], dataset: Record, base: Re
     if not judges:
         raise TrainingError("there are no dev rows to choose on", mend="name data.dev, or raise data.dev_share")
     loaded = load_version(store, base, project.cache, progress=project.progress)
-    if loaded.model.parameters():
+    if loaded.model.lora is not None:
         if any(r.key.startswith("adapt.") and r not in DEFAULTS for r in ranges):
             raise ConfigError("the base brings its own adapter, which goes on as it is", where="--range")
         ranges = [r for r in ranges if not r.key.startswith("adapt.")]
