@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from burnish.data import Examples, Renderer, contradictions, gather, read_files
 from burnish.evaluation import RULES, check_rules, cluster, never_passes
@@ -60,7 +60,6 @@ class Check:
 
     sections: tuple[Section, ...]
     example: Marked | None = None
-    facts: Mapping[str, Json] = field(default_factory=dict)
 
     def lines(self, colour: bool = False) -> list[str]:
         """The check for people."""
