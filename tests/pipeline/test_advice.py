@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from burnish.pipeline.advice import Situation, advise
 
-PLENTY = Situation(rows=500, held_out=80, votes=300, raters=2, simulated=False)
+PLENTY = Situation(rows=500, held_out=80, votes=300, raters=2, simulated=False, seconds=600.0, fits=True)
 
 
 def test_plenty_of_everything() -> None:
@@ -41,3 +41,9 @@ def test_votes_are_counted_in_hours_of_raters() -> None:
 
 def test_simulated_raters_are_called_so() -> None:
     assert "not what people like" in advise(replace(PLENTY, votes=0, simulated=True))[2]
+
+
+def test_what_the_machine_cannot_do() -> None:
+    assert any(line.startswith("memory: it does not fit") for line in advise(replace(PLENTY, fits=False)))
+    assert any(line.startswith("time: about 5 hours") for line in advise(replace(PLENTY, seconds=5 * 3600.0)))
+    assert len(advise(replace(PLENTY, seconds=4 * 3600.0))) == 4

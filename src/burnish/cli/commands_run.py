@@ -104,13 +104,16 @@ def check(
     raters: Annotated[
         int | None, typer.Option("--raters", min=0, help="People who can rate; default: those who have registered.")
     ] = None,
+    no_time: Annotated[
+        bool, typer.Option("--no-time", help="Do not take the two updates that tell time and memory.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look before any work: rows, what is trained in each, likeness, settings, gates that can never pass, advice."""
+    """Look before any work: rows, what is trained, likeness, settings, price, gates that can never pass, advice."""
     from burnish.pipeline import Project
     from burnish.pipeline.preflight import preflight
 
-    found = preflight(Project(recipe_path(recipe), store, progress()), raters)
+    found = preflight(Project(recipe_path(recipe), store, progress()), raters, timed=not no_time)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:

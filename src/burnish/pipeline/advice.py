@@ -1,4 +1,4 @@
-"""What is worth doing with these rows and this many raters: rules of thumb, stated as such.
+"""What is worth doing with these rows, this machine and this many raters: rules of thumb, stated as such.
 
 Each line names its rule and the number behind it, so that a reader can disagree with it.
 """
@@ -12,6 +12,7 @@ ENOUGH_ROWS = 200  # from here on supervised training pays on a narrow task
 HELD_OUT = 50  # independent held-out prompts that a gate needs
 VOTES_PER_HOUR = 60  # one rater, two short answers a minute apart
 ENOUGH_VOTES = 200  # comparisons below which a learned reward is mostly noise
+LONG = 4 * 3600.0  # seconds: longer than a person waits for a first result
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Situation:
     """What the advice looks at.
 
     ``rows`` are answered training rows, ``held_out`` independent prompts of the split that decides, ``votes`` are cast
-    already, ``raters`` people at hand, ``own_reward`` says
+    already, ``raters`` people at hand, ``seconds`` the estimated training time (None: not known), ``own_reward`` says
     that the recipe brings a function to be rewarded by.
     """
 
@@ -28,12 +29,14 @@ class Situation:
     votes: int
     raters: int
     simulated: bool
+    seconds: float | None = None
+    fits: bool | None = None
     own_reward: bool = False
 
 
 def advise(now: Situation) -> list[str]:
     """Prompt only, supervised training, preferences, reinforcement learning: and what speaks for or against each."""
-    return [_prompt(now), _supervised(now), _feedback(now), _online(now)]
+    return [_prompt(now), _supervised(now), _feedback(now), _online(now), *_machine(now)]
 
 
 def _prompt(now: Situation) -> str:
@@ -82,3 +85,15 @@ def _online(now: Situation) -> str:
             return f"rl: not before {HELD_OUT} held-out prompts can judge it"
         return "rl: possible; it costs several times sft, so let preferences alone show a gain first"
     return f"rl: not before {ENOUGH_VOTES} votes: it would climb the reward's noise"
+
+
+def _machine(now: Situation) -> list[str]:
+    said = []
+    if now.fits is False:
+        said.append("memory: it does not fit this machine; a smaller base needs least, then a smaller adapt.layers")
+    if now.seconds is not None and now.seconds > LONG:
+        said.append(
+            f"time: about {now.seconds / 3600:.0f} hours here; adapt.layers = 4 trains only the last layers, and a "
+            "smaller base costs least"
+        )
+    return said

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from burnish.data import Examples, Renderer, contradictions, gather, read_files
 from burnish.evaluation import RULES, check_rules, cluster, never_passes
 from burnish.feedback import least_votes
 from burnish.pipeline.advice import Situation, advise
 from burnish.pipeline.contracts import contract_lines
+from burnish.pipeline.price import Price, price
 from burnish.pipeline.project import Project
 from burnish.records import Json, Row, Split
 from burnish.training.settings import (
@@ -81,8 +82,8 @@ class Check:
         return found
 
 
-def preflight(project: Project, raters: int | None = None) -> Check:
-    """Everything that can be known before a step is taken.
+def preflight(project: Project, raters: int | None = None, timed: bool = False) -> Check:
+    """Everything that can be known before a step is taken; ``timed`` takes two, and throws them away.
 
     Without the training extra, or before the base is there, lengths are words instead of tokens. ``raters`` are the
     people at hand; None: those who have registered.
@@ -91,6 +92,7 @@ def preflight(project: Project, raters: int | None = None) -> Check:
         ConfigError: A gate names a metric that does not exist.
         DataError: A data file is wrong, or leaves nothing to train on.
         PartError: An own part cannot be loaded, or breaks its contract.
+        TrainingError: The base does not fit the memory of this machine.
     """
     recipe = project.recipe
     check_rules(recipe.gate, recipe.evaluate.metrics)
@@ -98,14 +100,16 @@ def preflight(project: Project, raters: int | None = None) -> Check:
     examples = gather(recipe, read_files(recipe, project.folder), renderer)
     held_out = _independent(project, examples.splits["test"])
     own = contract_lines(project, examples.splits["train"])
+    cost = _price(project, examples) if timed and renderer is not None else None
     sections = [
         _data(examples),
         tokens(examples, renderer),
         _likeness(examples),
         *([Section("own parts", tuple(own), own)] if own else []),
         _settings(project, examples),
+        *([Section("price", tuple(cost.lines()), asdict(cost))] if cost else []),
         _gates(project, examples),
-        _advice(project, examples, held_out, raters),
+        _advice(project, examples, held_out, raters, cost),
     ]
     return Check(tuple(sections), _example(project, examples, renderer))
 
@@ -261,7 +265,12 @@ def _independent(project: Project, rows: Sequence[Row]) -> int:
     return min(project.recipe.evaluate.items, len({cluster(row) for row in rows}))
 
 
-def _advice(project: Project, examples: Examples, held_out: int, raters: int | None) -> Section:
+def _price(project: Project, examples: Examples) -> Price:
+    rows = [row for row in examples.splits["train"] if row.answer is not None]
+    return price(project, rows, sft_settings(project.recipe, len(rows)))
+
+
+def _advice(project: Project, examples: Examples, held_out: int, raters: int | None, cost: Price | None) -> Section:
     recipe = project.recipe
     simulated = recipe.feedback.simulate is not None
     votes = project.votes_cast() if project.has_store else 0
@@ -269,7 +278,8 @@ def _advice(project: Project, examples: Examples, held_out: int, raters: int | N
     answered = sum(row.answer is not None for row in examples.splits["train"])
     own = recipe.rl is not None and recipe.rl.reward is not None
     people = known if raters is None else raters
-    lines = advise(Situation(answered, held_out, votes, people, simulated, own_reward=own))
+    seconds, fits = (cost.seconds, cost.fits) if cost else (None, None)
+    lines = advise(Situation(answered, held_out, votes, people, simulated, seconds, fits, own))
     return Section("advice (rules of thumb)", tuple(lines), lines)
 
 
