@@ -27,7 +27,7 @@ FULL_COPIES = 5  # weights, gradients, two moments, and the reference
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """``seconds`` of all ``updates``; ``peak`` bytes of memory, and the bytes that are ``free`` for it (None: unknown)."""
+    """``seconds`` of all ``updates``; ``peak`` bytes of memory, and those that are ``free`` for it (None: unknown)."""
 
     updates: int
     seconds: float
