@@ -340,4 +340,32 @@ MUTATIONS = [
         "thumbs[vote.exchange].append(1.0 if vote.value else 0.0)",
         TESTS + "test_judged.py::test_thumbs_are_labels_with_the_share_of_good_ones",
     ),
+    Mutation(
+        "workers average their gradients instead of adding them up",
+        "src/burnish/training/workers.py",
+        "        distributed.all_reduce(flat)\n",
+        "        distributed.all_reduce(flat)\n        flat /= self.size\n",
+        TESTS + "test_workers.py::test_two_workers_have_the_gradient_of_one",
+    ),
+    Mutation(
+        "a worker takes the reference point of its own share",
+        GRADIENT,
+        "everyone = workers.exchange([total, units])",
+        "everyone = [[total, units]]",
+        TESTS + "test_workers.py::test_two_workers_have_the_gradient_of_one",
+    ),
+    Mutation(
+        "a worker logs the figures of its own share",
+        GRADIENT,
+        'for name, value in theirs["sums"].items():',
+        "for name, value in sums.items():",
+        TESTS + "test_workers.py::test_figures_are_those_of_the_whole_window",
+    ),
+    Mutation(
+        "every worker writes the log",
+        LOOP,
+        "        if self.workers.first:\n            self.log.log(step, **figures)",
+        "        self.log.log(step, **figures)",
+        TESTS + "test_workers.py::test_the_first_worker_alone_writes",
+    ),
 ]

@@ -1,7 +1,12 @@
-"""SIGKILL from outside, to the whole process group, at random moments: what comes out is bit-equal."""
+"""SIGKILL from outside, to the whole process group, at random moments: what comes out is bit-equal.
+
+Sft, reward and rl are one turn; each preference method is a turn of its own. A few moments in every run of the tests,
+twenty for each method by hand.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +26,9 @@ SLOWER = (("epochs = 2", "epochs = 8"), ("updates = 4", "updates = 8"))
 
 
 def start(recipe: Path) -> subprocess.Popen[bytes]:
-    """`burnish run` in a process group of its own, with one thread."""
-    command = [sys.executable, "-c", "from burnish.cli import main; main()", "run", str(recipe)]
+    """`burnish run` (`burnish train` for preferences) in a process group of its own, with one thread."""
+    verb = "train" if "[preference]" in recipe.read_text() else "run"
+    command = [sys.executable, "-c", "from burnish.cli import main; main()", verb, str(recipe)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_DYNAMIC": "false", "BURNISH_CACHE": str(recipe.parent)}
     return subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -43,22 +50,37 @@ def tensors(recipe: Path) -> dict[str, str]:
     return versions | rewards
 
 
-@pytest.mark.timeout(900)
-def test_twenty_kills_change_nothing(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    text = tiny_project.read_text()
+def preferring(recipe: Path, table: str) -> None:
+    """Put a preference stage on a file of pairs in the place of [reward] and [rl]."""
+    rows = [json.loads(line) for line in (recipe.parent / "train.jsonl").read_text().splitlines()[:48]]
+    pairs = [{"messages": row["messages"][:-1], "chosen": "Of course.", "rejected": "No, no, no."} for row in rows]
+    (recipe.parent / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    prompts = 'prompts = "prompts.jsonl"\n'
+    text = recipe.read_text().partition("[reward]")[0].replace(prompts, prompts + 'preferences = "pairs.jsonl"\n')
+    recipe.write_text(text + f"[preference]\nlearning_rate = 5e-3\nepochs = 4\n{table}")
+
+
+def method_of(recipe: Path, method: str) -> None:
+    """The tiny recipe with one way to learn after sft, and steps enough for a kill to hit them."""
+    if method != "rl":
+        preferring(recipe, f'method = "{method}"\n')
+        return
+    text = recipe.read_text()
     for old, new in SLOWER:
         assert old in text
         text = text.replace(old, new)
-    tiny_project.write_text(text)
-    whole = tmp_path_factory.mktemp("whole") / "project"
-    shutil.copytree(tiny_project.parent, whole)
-    began = time.monotonic()
-    finish(whole / tiny_project.name)
-    length = time.monotonic() - began
+    recipe.write_text(text)
 
+
+def kills_change_nothing(recipe: Path, whole: Path, kills: int) -> None:
+    """So many SIGKILLs at random moments of the command, and the records of one that ran through."""
+    shutil.copytree(recipe.parent, whole)
+    began = time.monotonic()
+    finish(whole / recipe.name)
+    length = time.monotonic() - began
     moments = random.Random(7)
-    for _ in range(KILLS):  # a fresh copy whenever a run gets to its end, so that every kill hits a run at work
-        process = start(tiny_project)
+    for _ in range(kills):  # a fresh store whenever a run gets to its end, so that every kill hits a run at work
+        process = start(recipe)
         try:
             process.communicate(timeout=moments.uniform(0.15, 0.95) * length)
         except subprocess.TimeoutExpired:
@@ -66,7 +88,22 @@ def test_twenty_kills_change_nothing(tiny_project: Path, tmp_path_factory: pytes
             process.communicate()
             continue
         assert process.returncode in (0, 1)
-        assert tensors(tiny_project) == tensors(whole / tiny_project.name)
-        shutil.rmtree(tiny_project.parent / ".burnish")
-    finish(tiny_project)
-    assert tensors(tiny_project) == tensors(whole / tiny_project.name)
+        assert tensors(recipe) == tensors(whole / recipe.name)
+        shutil.rmtree(recipe.parent / ".burnish")
+    finish(recipe)
+    assert tensors(recipe) == tensors(whole / recipe.name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("method", "kills"), [("rl", 2), ("kto", 1)])
+def test_a_few_kills_change_nothing(tiny_project: Path, tmp_path_factory: Any, method: str, kills: int) -> None:
+    method_of(tiny_project, method)
+    kills_change_nothing(tiny_project, tmp_path_factory.mktemp("whole") / "project", kills)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("method", ["rl", "dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"])
+def test_twenty_kills_change_nothing(tiny_project: Path, tmp_path_factory: Any, method: str) -> None:
+    method_of(tiny_project, method)
+    kills_change_nothing(tiny_project, tmp_path_factory.mktemp("whole") / "project", KILLS)
