@@ -1,12 +1,14 @@
 """The matrix-product bound of an update: how long its products would take if nothing else were done.
 
-Counted are the products of the linear layers, of their adapters and of the output head: forward, input gradient, and
-the adapters' own gradients. Attention's products, norms, gates and all copying are not, so a share of 100 % cannot be
-reached. Each shape is timed alone, on several different weights, in the faster of the two orders that torch can take.
+Counted are the products of the linear layers, of their adapters, of the output head and of attention: forward, input
+gradient, and the adapters' own gradients. Norms, gates, softmax, positions and all copying are not, so a share of 100 %
+cannot be reached. Each shape is timed alone, on several different weights, in the faster of the two orders that torch
+can take; of attention's squares only the part below the diagonal counts.
 """
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections import Counter
@@ -16,7 +18,7 @@ import torch
 
 from burnish.models.language import LanguageModel
 from burnish.models.layer import LINEARS
-from burnish.objectives import Stream
+from burnish.objectives import Span, Stream
 
 Shape = tuple[int, int, int]  # rows, inner, columns
 
@@ -56,9 +58,34 @@ def seconds_of(shapes: Counter[Shape], repeats: int = 5) -> float:
 def bound(streams: Sequence[Stream], base: LanguageModel, rank: int, first: int, head: bool, reference: bool) -> float:
     """Seconds of the streams' products."""
     total: Counter[Shape] = Counter()
+    depth = len(base.trunk.layers)
+    attended = 0.0
     for stream in streams:
         total += products(base, stream, rank, first, head, reference)
-    return seconds_of(total)
+        times = 6 * (depth - first) + 2 * depth * reference  # two products forward, four for the gradients
+        attended += times * sum(_attention(span, base) for span in stream.spans)
+    return seconds_of(total) + attended
+
+
+def _attention(span: Span, base: LanguageModel) -> float:
+    """Seconds of one of attention's products for a span: scores of its tokens with what they may see."""
+    own, above = span.stop - span.start, span.parent[1] - span.parent[0] if span.parent else 0
+    config = base.module.config
+    seen = (own * above + own * own / 2) / (own * (own + above))
+    return seen * _scores(int(config.num_attention_heads), own, int(config.head_dim), own + above)
+
+
+@functools.cache
+def _scores(heads: int, rows: int, width: int, columns: int) -> float:
+    left, right = torch.randn(heads, rows, width), torch.randn(heads, width, columns)
+
+    def once() -> float:
+        began = time.perf_counter()
+        left @ right
+        return time.perf_counter() - began
+
+    once()
+    return statistics.median(once() for _ in range(5))
 
 
 def _seconds(shape: Shape, repeats: int) -> float:
