@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from burnish.monitoring import runs
 from burnish.records import Figure
 from burnish.web import charts, circle, comparing, words
 
@@ -41,7 +42,7 @@ def test_a_known_figure_is_explained_and_an_unknown_one_drawn() -> None:
     ],
 )
 def test_the_stage_is_told_by_what_it_minimises(line: dict[str, float], stage: str | None) -> None:
-    assert charts.stage_of([line]) == stage
+    assert runs.stage_of([line]) == stage
 
 
 def test_votes_that_were_all_foreseen_do_not_make_certain() -> None:
