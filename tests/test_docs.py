@@ -21,24 +21,57 @@ def test_the_generated_pages_are_what_the_code_says() -> None:
 
 
 def test_every_logged_figure_is_defined() -> None:
-    """Figures of the step loop, of rollouts and of terms, by the keys in their source."""
-    page = (REFERENCE / "metrics.md").read_text()
-    names: set[str] = set()
-    for file, functions in (
-        ("training/loop.py", {"update"}),
-        ("training/rollouts.py", {"_figures"}),
-        ("objectives/terms.py", None),
-    ):
-        for node in ast.walk(ast.parse((ROOT / "src" / "burnish" / file).read_text())):
-            if not isinstance(node, ast.FunctionDef) or (functions and node.name not in functions):
-                continue
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Dict):
-                    names |= {k.value for k in inner.keys if isinstance(k, ast.Constant) and isinstance(k.value, str)}
+    """By the name under which it is logged: the loop's and the rollouts' keys, each term, each term's metrics."""
     from burnish.evaluation.metrics import METRICS
 
-    missing = sorted(name for name in names | set(METRICS) if f"`{name}`" not in page)
-    assert names and not missing, missing
+    defined = set(re.findall(r"`([^`]+)`", (REFERENCE / "metrics.md").read_text()))
+    names = set(METRICS) | _keys("training/loop.py", "update") | _keys("training/rollouts.py", "_figures", "held_out")
+    terms, metrics = _terms_and_metrics()
+    assert {"likelihood", "kto", "mismatch"} <= terms and {"margin", "point", "kl"} <= metrics  # the search finds some
+    missing = {name for name in names | terms if name not in defined}
+    missing |= {name for name in metrics if not any(f"{term}/{name}" in defined for term in terms)}
+    assert not missing, sorted(missing)
+
+
+def test_every_figure_that_a_chart_knows_is_defined() -> None:
+    from burnish.progress import TELLING
+    from burnish.web.charts import KNOWN
+
+    page = (REFERENCE / "metrics.md").read_text()
+    assert not [key for key in (*TELLING, *(key for panel in KNOWN for key in panel.keys)) if f"`{key}`" not in page]
+
+
+def _keys(file: str, *functions: str) -> set[str]:
+    """The constant keys of dictionaries in these functions of a file."""
+    tree = ast.parse((ROOT / "src" / "burnish" / file).read_text())
+    wanted = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in functions]
+    assert wanted, f"{file} has no {functions}"
+    return {key for function in wanted for node in ast.walk(function) for key in _constants(node)}
+
+
+def _terms_and_metrics() -> tuple[set[str], set[str]]:
+    """The names of all terms, and of the metrics that their losses return, wherever they are written."""
+    terms: set[str] = set()
+    metrics: set[str] = set()
+    for path in (*(ROOT / "src/burnish/objectives").glob("*.py"), *(ROOT / "src/burnish/training").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if node.func.id == "Term" and isinstance(node.args[0], ast.Constant):
+                    terms.add(node.args[0].value)
+                if node.func.id == "TermResult":
+                    metrics |= {key for argument in node.args for key in _constants(argument)}
+            if isinstance(node, ast.Assign) and any(
+                isinstance(target, ast.Name) and target.id in ("metrics", "rewards") for target in node.targets
+            ):
+                metrics |= _constants(node.value)
+    return terms, metrics
+
+
+def _constants(node: ast.AST) -> set[str]:
+    """The constant keys of a dictionary; none where the node is no dictionary."""
+    if not isinstance(node, ast.Dict):
+        return set()
+    return {key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
 
 
 def test_every_route_is_documented() -> None:

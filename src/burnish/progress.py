@@ -12,6 +12,9 @@ from burnish.records import Json
 # what a line says of an update's figures, where there is room for a few; the log and the run page have them all
 TELLING = (
     "loss",
+    "held_out",
+    "held_out_loss",
+    "held_out_accuracy",
     "reward",
     "kl",
     "pairwise/accuracy",
@@ -68,7 +71,7 @@ def in_words(note: str | Mapping[str, Json]) -> str:
 
 def name_of(key: str) -> str:
     """A figure's name as people read it: ``tokens/s``, ``gradient norm``."""
-    return key.rpartition("/")[2].replace("_per_second", "/s").replace("_", " ")
+    return key.rpartition("/")[2].replace("_per_second", "/s").replace("held_out", "held-out").replace("_", " ")
 
 
 def number(value: Json) -> str:

@@ -80,4 +80,41 @@ MUTATIONS = [
         'if name != project and name == "" for record',
         f"{PAGES}::test_another_project_of_the_store_stays_out",
     ),
+    Mutation(
+        "a second run is drawn on updates of its own",
+        f"{WEB}/static/charts.js",
+        "const ends = this.ends;",
+        "const ends = [this.steps[0], Math.max(...this.series[0].values.keys())];",
+        f"{BROWSER}::test_runs_are_drawn_on_the_same_updates_and_told_apart",
+    ),
+    Mutation(
+        "runs are told apart by colour alone",
+        f"{WEB}/static/burnish.css",
+        "stroke-dasharray: var(--dash);",
+        "",
+        f"{BROWSER}::test_runs_are_drawn_on_the_same_updates_and_told_apart",
+    ),
+    Mutation(
+        "what a resumed run logged again is drawn twice",
+        f"{WEB}/static/run.js",
+        "this.updates.set(line.step, ",
+        "this.updates.set(`${this.updates.size}`, ",
+        f"{BROWSER}::test_an_update_that_was_logged_again_is_drawn_once",
+    ),
+    Mutation(
+        "a look at held-out rows counts as an update",
+        RUNS,
+        "for line in self.lines if not all(map(LOOKED.match, line))",
+        "for line in self.lines",
+        f"{BROWSER}::test_an_update_that_was_logged_again_is_drawn_once",
+    ),
+    Mutation(
+        "the name of a figure is rendered as HTML",
+        f"{WEB}/static/charts.js",
+        "  const made = document.createElement(name);\n  if (className) made.className = className;\n"
+        "  if (text !== undefined) made.textContent = text;",
+        "  const made = document.createElement(name);\n  if (className) made.className = className;\n"
+        "  if (text !== undefined) made.innerHTML = text;",
+        f"{BROWSER}::test_evil_names_of_runs_and_figures_stay_text",
+    ),
 ]

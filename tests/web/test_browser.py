@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -204,6 +205,98 @@ def test_charts_are_drawn_live_and_mark_what_is_not_finite(page: Page, desk: Des
     page.get_by_text("Not finished after 7 updates").wait_for()
 
 
+def log_run(desk: Desk, version: str | None, losses: list[float], **settings: object) -> str:
+    """A run with these losses, and the version that it made; returns the key of its folder."""
+    work = desk.work("version", "sft", (), **settings)
+    log = RunLog(desk.store.work_folder(work))
+    for step, loss in enumerate(losses):
+        log.log(step, loss=loss, learning_rate=1e-3)
+    if version is not None:
+        assert desk.store.once(work, lambda: {**desk.made["sft"].body}).name == version
+    return work.key[:16]
+
+
+def lines_of(page: Page, title: str) -> dict[str, str]:
+    """The drawn lines of a chart: by name, each line's path."""
+    chart = page.locator(".chart").filter(has=page.get_by_role("heading", name=title, exact=True))
+    chart.locator("svg path.line").first.wait_for()
+    script = "gs => Object.fromEntries(gs.map(g => [g.dataset.name, g.querySelector('.line').getAttribute('d')]))"
+    return chart.locator(".plot g[data-name]").evaluate_all(script)
+
+
+def test_runs_are_drawn_on_the_same_updates_and_told_apart(page: Page, desk: Desk) -> None:
+    from playwright.sync_api import expect
+
+    first = log_run(desk, "support@3", [3.0, 2.0, float("nan"), 1.0], n=1)
+    log_run(desk, "support@4", [4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5], n=2)
+    log_run(desk, "support@5", [2.0, 2.0], n=3)
+    page.goto(f"/runs/{first}?with=support@4&with=nothing<b>")
+    assert page.get_by_text("There is no run nothing<b> to draw beside this one.").count() == 1
+    drawn = lines_of(page, "Loss")
+    assert list(drawn) == ["support@3", "support@4"]
+    assert drawn["support@3"].count("M") == 2  # a gap where the loss was not a number, beside another run too
+    xs = {name: [part.split()[0] for part in path.replace("L", "M").split("M")[1:]] for name, path in drawn.items()}
+    assert xs["support@3"][:2] == xs["support@4"][:2] and len(xs["support@4"]) == 7
+    loss = page.get_by_role("slider", name="Loss by update")
+    loss.press("Home")
+    loss.press("ArrowRight")
+    loss.press("ArrowRight")
+    assert loss.get_attribute("aria-valuetext") == "update 2: support@3 not a number, support@4 2.5"
+    legend = page.locator(".chart").filter(has=page.get_by_role("heading", name="Loss", exact=True)).locator(".legend")
+    assert legend.inner_text().split() == "support@3 not a number support@4 2.5".split()
+    dashes = page.locator(".plot g[data-name] .line").evaluate_all(
+        "es => es.map(e => getComputedStyle(e).strokeDasharray)"
+    )
+    assert len(set(dashes)) == 2  # not by colour alone
+    page.get_by_label("support@5").focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".chart").first.locator("g[data-name]")).to_have_count(3)
+    assert page.url.endswith("?with=support%405&with=support%404")
+    page.get_by_text("All figures as a table").click()
+    assert page.locator("#figures tbody tr").count() == 13
+    assert page.locator("#figures tbody tr").nth(2).inner_text().split("\t")[:3] == ["support@3", "2", "not a number"]
+    page.get_by_label("support@4").uncheck()
+    page.get_by_label("support@5").uncheck()
+    expect(page.locator(".chart").first.locator("g[data-name]")).to_have_count(1)
+    assert page.url.endswith(first)
+
+
+def test_an_update_that_was_logged_again_is_drawn_once(page: Page, desk: Desk) -> None:
+    key = log_run(desk, None, [3.0, 2.0, 9.0], n=1)
+    log = RunLog(desk.store.path / "runs" / key)
+    log.log(2, loss=1.5, learning_rate=1e-3)
+    log.log(3, held_out=1.25)
+    page.goto(f"/runs/{key}")
+    ((_, path),) = lines_of(page, "Loss").items()
+    assert path.count("L") == 2 and page.locator("#state").inner_text().startswith("Not finished after 3 updates")
+    held = page.get_by_role("slider", name="Held-out figure by update")
+    assert held.get_attribute("aria-valuetext") == "update 3: 1.25"
+    assert page.get_by_role("slider", name="Loss by update").get_attribute("aria-valuetext") == "update 2: 1.5"
+
+
+def test_evil_names_of_runs_and_figures_stay_text(page: Page, desk: Desk) -> None:
+    evil = EVIL.replace("/", "|")
+    key = log_run(desk, None, [1.0, 2.0], n=1)
+    RunLog(desk.store.path / "runs" / key).log(2, **{evil: 1.0, "loss": 1.0})
+    page.goto(f"/runs/{key}?with=support@1&with={quote(EVIL)}")
+    page.get_by_role("heading", name=evil[:7]).wait_for()
+    assert page.get_by_text(f"There is no run {EVIL} to draw", exact=False).count() == 1
+    page.get_by_text("All figures as a table").click()
+    page.get_by_role("columnheader", name="window.hacked").wait_for()
+    assert page.locator("main img, main script").count() == 0
+
+
+def test_more_runs_than_can_be_told_apart_are_not_drawn(page: Page, desk: Desk) -> None:
+    keys = [log_run(desk, f"support@{3 + n}", [1.0, 2.0], n=n) for n in range(5)]
+    beside = "&".join(f"with={key}" for key in keys[1:])
+    page.goto(f"/runs/{keys[0]}?{beside}&with=support@1")
+    page.get_by_text("Six runs are as many as can be told apart").wait_for()
+    box = page.get_by_label("support@2")
+    assert box.is_disabled()
+    page.get_by_label("support@7").uncheck()
+    assert box.is_enabled() and page.locator("#full").is_hidden()
+
+
 def test_promotion_is_asked_once_more_and_a_refusal_said(page: Page, desk: Desk) -> None:
     page.goto("/versions/support@0")
     page.get_by_role("button", name="Promote").click()
@@ -226,7 +319,18 @@ def test_no_page_is_wider_than_the_window(page: Page, desk: Desk, width: int, sc
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     run = desk.made["rl"].key[:16]
-    for path in ("/", "/chat", "/compare", "/runs", f"/runs/{run}", "/versions", "/versions/support@2", "/versions/no"):
+    beside = f"/runs/{run}?with=support@1&with={desk.made['reward'].id}"
+    for path in (
+        "/",
+        "/chat",
+        "/compare",
+        "/runs",
+        f"/runs/{run}",
+        beside,
+        "/versions",
+        "/versions/support@2",
+        "/versions/no",
+    ):
         page.goto(path)
         page.wait_for_load_state("networkidle")
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -245,13 +349,14 @@ FOCUSED = """() => {
 }"""
 
 
-@pytest.mark.parametrize("path", ["/", "/chat", "/compare", "/versions/support@2"])
+@pytest.mark.parametrize("path", ["/", "/chat", "/compare", "/versions/support@2", "/runs/support@2"])
 def test_everything_that_acts_is_named_and_reached_by_tab(page: Page, path: str) -> None:
     page.goto(path)
+    page.wait_for_load_state("networkidle")  # what a script adds is there
     page.evaluate("document.activeElement.blur()")
     wanted = set(page.evaluate(f"{ACTS}.map(e => [...document.querySelectorAll('*')].indexOf(e))"))
     reached = set()
-    for _ in range(len(wanted) + 10):
+    for _ in range(len(wanted) + page.locator("[tabindex='0']").count() + 10):
         page.keyboard.press("Tab")
         found = page.evaluate(FOCUSED)
         if found is not None:

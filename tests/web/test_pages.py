@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -223,6 +224,21 @@ def test_metrics_come_from_a_line_on(client: TestClient, desk: Desk) -> None:
     assert [line["step"] for line in rest["lines"]] == [14, 15] and rest["panels"] == whole["panels"]
     assert client.get(f"/pages-api/runs/{key}?after=-1").status_code == 400
     assert client.get("/pages-api/runs/none").json()["error"]["message"] == "there is no run none"
+
+
+def test_all_figures_of_a_run_are_a_file(client: TestClient, desk: Desk) -> None:
+    key = desk.made["sft"].key[:16]
+    logged = desk.store.metrics(desk.made["sft"])
+    answer = client.get(f"/pages-api/runs/{key}/figures/jsonl")
+    assert [json.loads(line) for line in answer.text.splitlines()] == logged
+    answer = client.get(f"/pages-api/runs/{key}/figures/csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{key}.csv"'
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    assert [float(row["likelihood"]) for row in rows] == [line["likelihood"] for line in logged]
+    for path, status in ((f"{key}/figures/xml", 400), ("none/figures/csv", 404), ("..%2f..%2fruns/figures/csv", 404)):
+        assert client.get(f"/pages-api/runs/{path}").status_code == status
+    assert client.get(f"/pages-api/runs/{key}/figures/csv", headers={"Authorization": ""}).status_code == 401
 
 
 def test_another_project_of_the_store_stays_out(client: TestClient, desk: Desk) -> None:

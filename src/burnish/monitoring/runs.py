@@ -16,6 +16,7 @@ from burnish.store import RunLog, Store
 from burnish.store.runs import FILE
 
 HEX = re.compile("[0-9a-f]{16}")  # other folders are no stage's: the server's log
+LOOKED = re.compile("step$|at$|stopped$|held_out|dev_")  # all that a line without an update holds
 KEY = 16  # a work's folder is the first digits of its key
 TITLES = {
     "sft": "Supervised fine-tuning",
@@ -63,7 +64,8 @@ class Run:
 
     @property
     def steps(self) -> int:
-        return len({line["step"] for line in self.lines})
+        """Updates that were logged; a look at held-out rows after the last one is none."""
+        return len({line["step"] for line in self.lines if not all(map(LOOKED.match, line))})
 
 
 def all_runs(store: Store, project: str) -> list[Run]:

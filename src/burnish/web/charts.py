@@ -21,12 +21,17 @@ class Panel:
 
 
 BOTH = ("sampled", "dev")
+HELD = "held out"
 REWARDS = ("preference/chosen_reward", "preference/rejected_reward")
 
 KNOWN = (
     Panel("Loss", "What the run minimises: each term times its weight.", ("loss",)),
     Panel(
-        "Held-out figure", "Measured on rows that are not trained on; it chooses the best checkpoint.", ("held_out",)
+        "Held-out figure",
+        "Measured before an update on rows that are not trained on; it chooses what is kept.",
+        ("held_out", "held_out_loss"),
+        "",
+        ("", "loss"),
     ),
     Panel(
         "Reward",
@@ -56,17 +61,17 @@ KNOWN = (
     Panel(
         "Accuracy",
         "Share of the votes that the model agrees with, a tie counting a half.",
-        ("pairwise/accuracy", "preference/accuracy", "kto/accuracy"),
+        ("pairwise/accuracy", "preference/accuracy", "kto/accuracy", "held_out_accuracy"),
         "share",
-        ("", "", ""),
+        ("trained on", "trained on", "trained on", HELD),
     ),
     Panel("Margin", "Mean difference of reward between the two answers of a pair.", ("pairwise/margin",), "reward"),
     Panel(
         "Margin to the reference",
         "By how many nats the better answer leads; exactly 0 means that nothing was learned.",
-        ("preference/margin", "kto/margin"),
+        ("preference/margin", "kto/margin", "held_out_margin"),
         "nats",
-        ("", ""),
+        ("trained on", "trained on", HELD),
     ),
     Panel(
         "Implicit rewards",
@@ -104,7 +109,8 @@ KNOWN = (
     Panel("Policy loss", "The clipped surrogate; it says little by itself, its sign and size may wander.", ("policy",)),
     Panel("Tokens", "Tokens of each update, prompts included.", ("tokens",), "tokens"),
 )
-TELLING = ("held_out", "reward", "kl", "length", "loss", "pairwise/accuracy", "likelihood", "pairwise")
+TELLING = ("reward", "kl", "length", "held_out", "loss", "pairwise/accuracy", "likelihood", "pairwise")
+TERMS = ("likelihood", "chosen", "pairwise", "preference", "kto", "policy", "objective", "distillation")
 # not figures of their own: kl/kl is kl, and the entropy term's loss is the entropy with its sign turned
 UNSHOWN = frozenset({"step", "at", "kl/kl", "entropy"})
 
@@ -115,7 +121,7 @@ def panels(lines: Sequence[Mapping[str, Json]]) -> list[Panel]:
     A term that is the whole loss has no chart beside the loss.
     """
     logged = dict.fromkeys(key for line in lines for key, value in line.items() if is_figure(value))
-    whole = {key for key in logged if key != "loss" and _is_loss(lines, key)}
+    whole = {key for key in TERMS if key in logged and _is_loss(lines, key)}
     found = [panel for known in KNOWN if (panel := _present(known, [key for key in logged if key not in whole]))]
     drawn = {key for panel in KNOWN for key in panel.keys} | UNSHOWN | whole
     return found + [Panel(_plain(key), f"Logged as {key}.", (key,)) for key in logged if key not in drawn]
@@ -140,9 +146,9 @@ def last_figures(lines: Sequence[Mapping[str, Json]], most: int = 3) -> str:
     return " · ".join(list(said.values())[:most])
 
 
-def _is_loss(lines: Sequence[Mapping[str, Json]], key: str) -> bool:
-    pairs = [(line["loss"], line[key]) for line in lines if "loss" in line and key in line]
-    return bool(pairs) and all(a == b for a, b in pairs)
+def _is_loss(lines: Sequence[Mapping[str, Json]], term: str) -> bool:
+    losses = [(line["loss"], line.get(term)) for line in lines if "loss" in line]
+    return bool(losses) and all(loss == value for loss, value in losses)
 
 
 def _present(panel: Panel, logged: Iterable[str]) -> Panel | None:

@@ -3,6 +3,7 @@
 
 const NS = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 48, right: 10, top: 20, bottom: 36 };
+const SECOND = /^(held_out_|dev_)|rejected|^chosen$/; // drawn thin, with rings, beside the first figure of a chart
 const FEW = 24; // so many points are marked one by one
 
 /** A logged value as a number, "nan"/"inf" as what they are, anything else as missing. */
@@ -99,7 +100,7 @@ export class Chart {
         if (!known.length) return;
         const values = new Map(known.map((line) => [line.step, figure(line[key])]));
         const name = [runs.length > 1 ? run.label : "", panel.names[i] ?? ""].filter(Boolean).join(" ");
-        this.series.push({ name, slot: run.slot, second: i % 2 === 1, values });
+        this.series.push({ name, slot: run.slot, second: SECOND.test(key), values });
       });
     }
     this.steps = [...new Set(this.series.flatMap((one) => [...one.values.keys()]))].sort((a, b) => a - b);
