@@ -196,13 +196,18 @@ def _settings(project: Project, examples: Examples) -> Section:
     lines, facts = [], dict[str, Json]()
     for stage, choices in stage_settings(project, rows, _judged(project, examples)):
         facts[stage] = shown(choices)
-        lines += [f"{stage}.{name} = {choice.value} ({choice.why})" for name, choice in choices.items()]
+        lines += [f"{_table(stage, name)}.{name} = {choice.value} ({choice.why})" for name, choice in choices.items()]
         if stage == "sft":
             batch, judges = choices["batch_size"].value, sum(r.answer is not None for r in examples.splits["dev"])
             updates = -(-rows // batch) * choices["epochs"].value
             facts[stage]["probe"] = probe_for(choices["learning_rate"], updates, batch, judges)[1]
             lines.append(f"sft.learning_rate: {facts[stage]['probe']}")
-    return Section("settings", tuple(lines), facts)
+    return Section("settings", tuple(dict.fromkeys(lines)), facts)
+
+
+def _table(stage: str, name: str) -> str:
+    """The table of the recipe that holds a stage's setting."""
+    return "adapt" if name in ("rank", "alpha") else stage
 
 
 def stage_settings(project: Project, rows: int, judged: int) -> Iterator[tuple[str, dict[str, Choice]]]:
