@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -219,7 +220,7 @@ def log_run(desk: Desk, version: str | None, losses: list[float], **settings: ob
 def lines_of(page: Page, title: str) -> dict[str, str]:
     """The drawn lines of a chart: by name, each line's path."""
     chart = page.locator(".chart").filter(has=page.get_by_role("heading", name=title, exact=True))
-    chart.locator("svg path.line").first.wait_for()
+    chart.locator("svg path.line").first.wait_for(state="attached")  # a flat line has no height: not "visible"
     script = "gs => Object.fromEntries(gs.map(g => [g.dataset.name, g.querySelector('.line').getAttribute('d')]))"
     return chart.locator(".plot g[data-name]").evaluate_all(script)
 
@@ -228,6 +229,8 @@ def test_runs_are_drawn_on_the_same_updates_and_told_apart(page: Page, desk: Des
     from playwright.sync_api import expect
 
     first = log_run(desk, "support@3", [3.0, 2.0, float("nan"), 1.0], n=1)
+    for step in range(4):  # one figure that the longer run does not log
+        RunLog(desk.store.path / "runs" / first).log(step, gradient_norm=1.0)
     log_run(desk, "support@4", [4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5], n=2)
     log_run(desk, "support@5", [2.0, 2.0], n=3)
     page.goto(f"/runs/{first}?with=support@4&with=nothing<b>")
@@ -235,8 +238,10 @@ def test_runs_are_drawn_on_the_same_updates_and_told_apart(page: Page, desk: Des
     drawn = lines_of(page, "Loss")
     assert list(drawn) == ["support@3", "support@4"]
     assert drawn["support@3"].count("M") == 2  # a gap where the loss was not a number, beside another run too
-    xs = {name: [part.split()[0] for part in path.replace("L", "M").split("M")[1:]] for name, path in drawn.items()}
-    assert xs["support@3"][:2] == xs["support@4"][:2] and len(xs["support@4"]) == 7
+    places = {name: re.findall(r"[ML]([\d.]+)", path) for name, path in drawn.items()}
+    assert len(places["support@4"]) == 7 and places["support@3"] == [places["support@4"][step] for step in (0, 1, 3)]
+    alone = lines_of(page, "Gradient norm")["support@3"]  # its chart has the updates of all the same
+    assert re.findall(r"[ML]([\d.]+)", alone) == places["support@4"][:4]
     loss = page.get_by_role("slider", name="Loss by update")
     loss.press("Home")
     loss.press("ArrowRight")
@@ -253,7 +258,7 @@ def test_runs_are_drawn_on_the_same_updates_and_told_apart(page: Page, desk: Des
     expect(page.locator(".chart").first.locator("g[data-name]")).to_have_count(3)
     assert page.url.endswith("?with=support%405&with=support%404")
     page.get_by_text("All figures as a table").click()
-    assert page.locator("#figures tbody tr").count() == 13
+    expect(page.locator("#figures tbody tr")).to_have_count(13)
     assert page.locator("#figures tbody tr").nth(2).inner_text().split("\t")[:3] == ["support@3", "2", "not a number"]
     page.get_by_label("support@4").uncheck()
     page.get_by_label("support@5").uncheck()
@@ -262,6 +267,8 @@ def test_runs_are_drawn_on_the_same_updates_and_told_apart(page: Page, desk: Des
 
 
 def test_an_update_that_was_logged_again_is_drawn_once(page: Page, desk: Desk) -> None:
+    from playwright.sync_api import expect
+
     key = log_run(desk, None, [3.0, 2.0, 9.0], n=1)
     log = RunLog(desk.store.path / "runs" / key)
     log.log(2, loss=1.5, learning_rate=1e-3)
@@ -269,6 +276,8 @@ def test_an_update_that_was_logged_again_is_drawn_once(page: Page, desk: Desk) -
     page.goto(f"/runs/{key}")
     ((_, path),) = lines_of(page, "Loss").items()
     assert path.count("L") == 2 and page.locator("#state").inner_text().startswith("Not finished after 3 updates")
+    page.get_by_text("All figures as a table").click()
+    expect(page.locator("#figures tbody tr td:first-child")).to_have_text(["0", "1", "2", "3"])
     held = page.get_by_role("slider", name="Held-out figure by update")
     assert held.get_attribute("aria-valuetext") == "update 3: 1.25"
     assert page.get_by_role("slider", name="Loss by update").get_attribute("aria-valuetext") == "update 2: 1.5"
