@@ -311,7 +311,7 @@ def test_too_few_votes_say_nothing_about_the_reward_model(desk: Desk) -> None:
 
 def test_the_versions_page_shows_states_and_the_log(client: TestClient) -> None:
     text = read(client, "/versions").text
-    assert re.search(r"support@2 reinforcement learning in production Utility 0\.\d+ \(", text)
+    assert re.search(r"support@2 reinforcement learning in production Utility \d\.\d+ \(", text)
     assert "support@1 supervised fine-tuning served before" in text and "support@0 base model not judged" in text
     assert re.search(
         r"support@2 promoted, in place of support@1 by burnish run .* support@1 promoted by burnish run", text
