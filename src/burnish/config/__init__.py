@@ -1,22 +1,10 @@
 """The recipe: one strict TOML file for what changes the model or a decision."""
 
 from burnish.config.read import describe, load
-from burnish.config.tables import (
-    Adapt,
-    Data,
-    Evaluate,
-    Feedback,
-    Gate,
-    Loop,
-    Paced,
-    Preference,
-    Recipe,
-    Reward,
-    Rl,
-    Serve,
-    Sft,
-    Table,
-)
+from burnish.config.recipe import Data, Evaluate, Feedback, Gate, Loop, Recipe, Serve
+from burnish.config.reinforcement import Rl
+from burnish.config.stages import Adapt, Paced, Preference, Reward, Sft
+from burnish.config.table import Table
 
 __all__ = [
     "Adapt",

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from burnish.config.tables import Recipe, Table
+from burnish.config.recipe import Recipe
+from burnish.config.table import Table
 from burnish.errors import ConfigError
 
 

@@ -1,0 +1,153 @@
+"""The recipe: its tables in the order of the circle, every key with its type, default and meaning.
+
+Everything about the host (store, ports, devices) lives in flags and environment variables, never here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from burnish.config.reinforcement import Rl
+from burnish.config.stages import Adapt, Preference, Reward, Sft
+from burnish.config.table import PartName, Positive, Share, Table
+
+
+class Data(Table):
+    """Where the examples are and how they are split."""
+
+    train: str = Field(description="Labelled rows: a JSONL, JSON or CSV file, relative to the recipe.")
+    dev: str | None = Field(default=None, description="Rows for choosing steps and checkpoints; else a share of train.")
+    test: str | None = Field(
+        default=None, description="Rows that only the last evaluation reads; else a share of train."
+    )
+    prompts: str | None = Field(default=None, description="Further prompts without answers, for votes and for rl.")
+    preferences: str | None = Field(
+        default=None,
+        description="Rows for [preference]: chosen and rejected answers, or answers with a label (good or bad).",
+    )
+    subject: str | None = Field(
+        default=None, description="The field that says whose data a row is: never split, erasable."
+    )
+    system: str | None = Field(default=None, description="The system prompt put before rows that bring none.")
+    dev_share: Share = Field(default=0.1, description="Share of train that becomes dev where data.dev is absent.")
+    test_share: Share = Field(default=0.1, description="Share of train that becomes test where data.test is absent.")
+    max_length: Positive = Field(
+        default=512, description="Longest row in tokens; a longer one is an error that names it."
+    )
+
+
+class Evaluate(Table):
+    """How answers are made and measured."""
+
+    items: Positive = Field(default=96, description="At most so many held-out prompts are answered.")
+    max_new_tokens: Positive = Field(default=48, description="Longest answer in tokens, in evaluation, votes and rl.")
+    prompt_only: bool = Field(default=True, description="Also measure the base with three training rows as examples.")
+    metrics: tuple[PartName, ...] = Field(
+        default=(), description="Own metrics, package.module:function: a number for each answer, higher is better."
+    )
+
+
+class Feedback(Table):
+    """What people (or, for a demonstration, simulated raters) are asked."""
+
+    pairs: Positive = Field(default=384, description="Pairs of answers put before the raters in a turn.")
+    overlap: Share = Field(
+        default=0.167, description="Share of pairs that three raters see, so that agreement is known."
+    )
+    judge_votes: Positive = Field(default=2, description="Votes on each held-out pair that decides the gate.")
+    simulate: Literal["support-desk"] | None = Field(default=None, description="Simulated raters under a stated rule.")
+    sources: tuple[Literal["human", "simulated"], ...] = Field(
+        default=("human",), description="Whose votes are learned from; naming both pools them, knowingly."
+    )
+
+
+class Gate(Table):
+    """One rule that the turn's candidate must pass before it is promoted."""
+
+    metric: str = Field(description="Name of a metric of the evaluation.")
+    against: str | None = Field(default=None, description='"production", "start", "base" or "prompt_only".')
+    at_least: float | None = Field(default=None, description="The lower end of the interval must reach this.")
+    at_most: float | None = Field(default=None, description="The upper end of the interval must not exceed this.")
+    better_by: float | None = Field(
+        default=None, description="Better than the reference by more than this, interval included."
+    )
+    not_worse_by: float | None = Field(
+        default=None, description="Not worse than the reference by this, interval included."
+    )
+
+    @model_validator(mode="after")
+    def one_bound(self) -> Gate:
+        bounds = [n for n in ("at_least", "at_most", "better_by", "not_worse_by") if getattr(self, n) is not None]
+        if len(bounds) != 1:
+            raise ValueError("a gate has exactly one of at_least, at_most, better_by and not_worse_by")
+        if bounds[0] in ("better_by", "not_worse_by") and self.against is None:
+            raise ValueError(f"{bounds[0]} needs against")
+        return self
+
+
+class Serve(Table):
+    """How the version in production answers."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = Field(
+        default=0.7, description="Default temperature of an answer."
+    )
+    max_tokens: Positive = Field(default=128, description="Default and largest length of an answer in tokens.")
+
+
+class Loop(Table):
+    """When the circle goes round again."""
+
+    comparisons: Positive = Field(default=20, description="New votes that start the next turn.")
+
+
+class Recipe(Table):
+    """The whole recipe. ``name`` defaults to the file's stem and is the project that every record belongs to."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = Field(description="The project.")
+    task: Literal["chat"] = Field(description="The kind of task.")
+    base: str = Field(description="A local folder, a hub name, package:NAME, or an own version (support@6).")
+    start: Literal["production", "sft"] = Field(
+        default="sft", description="What the first stage of a later turn starts from."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="Every random choice derives from it and the stage's name."
+    )
+    data: Data
+    adapt: Adapt = Adapt()
+    sft: Sft = Sft()
+    evaluate: Evaluate = Evaluate()
+    feedback: Feedback = Feedback()
+    preference: Preference | None = None
+    reward: Reward | None = None
+    rl: Rl | None = None
+    gate: tuple[Gate, ...] = ()
+    serve: Serve = Serve()
+    loop: Loop = Loop()
+
+    @property
+    def vote_kinds(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
+        """The kinds of vote that a stage of the recipe learns from."""
+        if self.reward is not None:
+            return self.reward.learn_from
+        return self.preference.votes if self.preference is not None else ()
+
+    @model_validator(mode="after")
+    def stages_fit(self) -> Recipe:
+        if self.preference is not None and self.rl is not None:
+            raise ValueError("[preference] and [rl] are two ways to the turn's candidate: keep one of them")
+        if self.rl is not None and self.reward is None and self.rl.reward is None:
+            raise ValueError("[rl] needs a [reward] table, or an own reward as rl.reward")
+        if self.reward is not None and self.rl is None:
+            raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
+        rows = self.preference is not None and "rows" in self.preference.learn_from
+        if rows and self.data.preferences is None:
+            raise ValueError(
+                "[preference] learns from rows: name them in data.preferences, or name votes in learn_from"
+            )
+        if self.data.preferences is not None and not rows:
+            raise ValueError('data.preferences is read by nothing: add [preference] with "rows" in learn_from')
+        if self.feedback.simulate and "simulated" not in self.feedback.sources:
+            raise ValueError('feedback.simulate needs "simulated" in feedback.sources')
+        return self

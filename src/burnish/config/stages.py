@@ -1,0 +1,199 @@
+"""The recipe's tables of the stages that learn: what may change, and how each stage trains it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from burnish.config.table import (
+    Auto,
+    Names,
+    NotNegative,
+    PartName,
+    Positive,
+    PositiveFloat,
+    Share,
+    Table,
+    default_of,
+)
+
+
+class Adapt(Table):
+    """What may change in the base, in every stage that trains."""
+
+    method: Literal["lora", "rslora", "dora", "full", "last"] = Field(
+        default="lora",
+        description="A low-rank adapter (LoRA, rank-stabilised LoRA, DoRA), the weights of all layers (full), or those "
+        "of the last layers.",
+    )
+    rank: Positive | Auto = Field(
+        default="auto", description="Rank of the adapter; auto is 16, or that of the adapter that is continued."
+    )
+    alpha: PositiveFloat | Auto = Field(
+        default="auto",
+        description="The adapter weighs alpha / rank, in rslora alpha / sqrt(rank); auto is twice the rank, in rslora "
+        "8, or that of the adapter that is continued.",
+    )
+    layers: Positive | Literal["all"] = Field(
+        default="all", description="The last so many layers may change, or all; method last needs a number."
+    )
+    targets: Names | Literal["all"] = Field(
+        default="all",
+        description='Only modules of these names change: ["q_proj", "layers.*.mlp"]; all is every linear layer, and '
+        "every weight for full and last.",
+    )
+    freeze: Positive | Names = Field(
+        default=(), description='The lowest so many layers stay as they are, or modules of these names: ["layers.0"].'
+    )
+    unfreeze: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Gradual unfreezing: only the top layer learns at first, one more at a time, and all from this "
+        "share of the updates on.",
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="Each layer learns at this share of the rate of the layer above it."
+    )
+
+    @model_validator(mode="after")
+    def keys_fit_the_method(self) -> Adapt:
+        whole = self.method in ("full", "last")
+        for key in ("rank", "alpha"):
+            if whole and getattr(self, key) != "auto":
+                raise ValueError(f"{key} belongs to an adapter, and adapt.method is {self.method}: take {key} out")
+        if self.method == "full" and self.layers != "all":
+            raise ValueError('method = "full" trains every layer: write method = "last" with layers')
+        if self.method == "last" and self.layers == "all":
+            raise ValueError('method = "last" needs a number of layers')
+        return self
+
+
+class Paced(Table):
+    """How the learning rate of a training stage moves."""
+
+    schedule: Literal["constant", "linear", "cosine", "wsd"] | Auto = Field(
+        default="auto",
+        description='Shape of the learning rate after the warm-up: "constant"; "linear" or "cosine" down to a tenth of '
+        'the peak; "wsd" (stable, then down in the last tenth). Auto is linear, and constant in rl.',
+    )
+    warmup: NotNegative | Auto = Field(
+        default="auto",
+        description="Updates in which the rate rises to its peak, fewer than the run has; auto is an eighth of the "
+        "run, at most 4, and none in rl.",
+    )
+
+
+class Sft(Paced):
+    """Supervised fine-tuning on the answers of the training rows."""
+
+    train_on: Literal["last", "all", "everything"] = Field(
+        default="last",
+        description="What of a conversation is trained: the last answer, all answers, or prompts and answers. A "
+        'message\'s "weight" (0 to 1) says how much an answer counts.',
+    )
+    objective: PartName | None = Field(
+        default=None,
+        description="An own loss of the trained tokens, package.module:function, in the place of their likelihood.",
+    )
+    learning_rate: PositiveFloat | Auto = Field(
+        default="auto",
+        description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds on dev rows.",
+    )
+    batch_size: Positive | Auto = Field(default="auto", description="Rows per update; auto is 8, or 4 under 64 rows.")
+    epochs: Positive | Auto = Field(
+        default="auto", description="Passes over the training rows; auto aims at 32 updates or more."
+    )
+    early_stopping: Positive | Literal["off"] | Auto = Field(
+        default="auto",
+        description='Looks in a row without a lower loss on dev rows that end training, or "off"; the best parameters '
+        "are kept. Auto is 2 where epochs is left open and comes to several, else off.",
+    )
+    evaluate_every: Positive | Auto = Field(
+        default="auto",
+        description="Updates between two looks at dev rows; auto is once an epoch, and four times a run at least.",
+    )
+    teacher: str | None = Field(
+        default=None,
+        description="Whose distributions are learned as well: an own version (support@6) or a base of one tokenizer.",
+    )
+    teacher_weight: Share = Field(
+        default=0.5, description="Share of the teacher in what is minimised; the written answers have the rest."
+    )
+    teacher_top_k: Positive | Literal["full"] = Field(
+        default=64,
+        description="Most likely tokens that the teacher names at each place, read once a row and kept; "
+        '"full" runs the teacher beside every update.',
+    )
+    teacher_temperature: PositiveFloat = Field(
+        default=1.0, description="Softens both distributions before they are compared."
+    )
+
+    @model_validator(mode="after")
+    def keys_have_a_use(self) -> Sft:
+        asked = [name for name, value in self if name.startswith("teacher_") and value != default_of(self, name)]
+        if asked and self.teacher is None:
+            raise ValueError(f"{asked[0]} has no use without a teacher")
+        if self.early_stopping == "off" and self.evaluate_every != "auto":
+            raise ValueError('evaluate_every has no use where early_stopping is "off"')
+        return self
+
+
+class Preference(Paced):
+    """Preference optimisation: learn from which answer is better, without a reward model and without sampling."""
+
+    method: Literal["dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"] | PartName = Field(
+        default="dpo",
+        description="Which loss. kto learns from answers with a label (a pair is read as two), the others from pairs; "
+        "so does an own loss, package.module:function.",
+    )
+    learn_from: Annotated[tuple[Literal["rows", "compare", "edit", "thumb"], ...], Field(min_length=1)] = Field(
+        default=("rows",), description='"rows" of data.preferences, and kinds of vote.'
+    )
+    min_votes: Positive = Field(default=200, description="The stage waits until so many votes are in.")
+    held_out: Share = Field(default=0.1, description="Share of what it learns from that is only measured on.")
+    beta: PositiveFloat | Auto = Field(
+        default="auto", description="How far from the start a preference may lead; auto is the method's own default."
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] | Auto = Field(
+        default="auto", description="Share of preferences taken to be wrong; auto is 0, and 0.1 for robust."
+    )
+    gamma: Annotated[float, Field(ge=0)] | Auto = Field(
+        default="auto",
+        description="simpo, or an own loss that takes it: by how much the better answer's reward should lead; "
+        "auto is 1, or the own loss's default.",
+    )
+    sft: Annotated[float, Field(ge=0)] | Auto = Field(
+        default="auto", description="Weight of the better answer's likelihood; auto is 0, and 1 for orpo."
+    )
+    desirable: PositiveFloat | Auto = Field(default="auto", description="kto alone: weight of good answers; auto is 1.")
+    undesirable: PositiveFloat | Auto = Field(
+        default="auto", description="kto alone: weight of bad answers; auto is 1."
+    )
+    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 2e-4.")
+    batch_size: Positive | Auto = Field(default="auto", description="Pairs or labelled answers per update; auto is 8.")
+    epochs: Positive | Auto = Field(
+        default="auto", description="Passes; auto aims at 32 updates or more, in at most 3 passes."
+    )
+
+    @property
+    def votes(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
+        """The kinds of vote among what it learns from."""
+        return tuple(kind for kind in self.learn_from if kind != "rows")
+
+    @model_validator(mode="after")
+    def votes_are_waited_for(self) -> Preference:
+        if self.min_votes != default_of(self, "min_votes") and not self.votes:
+            raise ValueError('min_votes has no use where learn_from is ["rows"]')
+        return self
+
+
+class Reward(Paced):
+    """A reward learned from comparisons."""
+
+    learn_from: tuple[Literal["compare", "edit"], ...] = Field(
+        ("compare",), description="Kinds of vote it learns from."
+    )
+    min_comparisons: Positive = Field(default=200, description="The stage waits until so many votes are in.")
+    layers: Positive = Field(default=6, description="Adapt the last so many layers under the head.")
+    epochs: Positive | Auto = Field(default="auto", description="Passes over the comparisons; auto is 2.")
+    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 1e-3.")
