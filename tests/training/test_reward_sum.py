@@ -9,9 +9,9 @@ import pytest
 
 from burnish.parts import Part
 from burnish.records import Message, Reply, Row
+from burnish.rewards.scores import Asked
 from burnish.sampling import Sample
 from burnish.training import online
-from burnish.training.rollouts import Asked
 
 ROWS = [Row((Message("user", "two"),), "2", 1), Row((Message("user", "three"),), "3", 2)]
 SAMPLES = [[Sample((7, 1), (-1.0, -1.0), "stop"), Sample((8,), (-1.0,), "length")], [Sample((9,), (-1.0,), "length")]]
@@ -38,4 +38,5 @@ def test_by_hand(monkeypatch: pytest.MonkeyPatch, learns: bool, owns: bool, want
     learned: Any = object() if learns else None
     score = online._score(part, task, learned)
     found = score([Asked([1], row) for row in ROWS], SAMPLES)
-    assert [pytest.approx(group) for group in wanted] == found
+    assert [pytest.approx(group) for group in wanted] == found.total
+    assert list(found.parts) == ["learned"] * learns + ["mine:own"] * owns

@@ -16,10 +16,11 @@ from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import pack
 from burnish.records import Message, Row
+from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Engine, Params, Sample
 from burnish.training.credit import grpo
 from burnish.training.held_out import Stop
-from burnish.training.rollouts import Asked, Budgets, Rollouts
+from burnish.training.rollouts import Budgets, Rollouts
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,9 @@ def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return policy
 
 
-def by_length(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
-    return [[float(len(set(sample.ids))) for sample in group] for group in samples]
+def by_length(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> Scores:
+    variety = [[float(len(set(sample.ids))) for sample in group] for group in samples]
+    return Scores(variety, {"variety": variety})
 
 
 def asked(*prompts: list[int]) -> list[Asked]:
@@ -76,7 +78,7 @@ def test_figures_by_hand(model: LanguageModel) -> None:
     ]
     rollouts = rollouts_of(model)
     _, trees, figures = rollouts.measure(Fixed(groups), asked([5], [6]), 2, 0)
-    assert figures["reward"] == pytest.approx((2 + 2 + 1 + 3) / 4)
+    assert figures["reward"] == figures["reward/variety"] == pytest.approx((2 + 2 + 1 + 3) / 4)
     assert figures["length"] == 2.0
     assert figures["cut_share"] == 0.25
     assert figures["diversity"] == pytest.approx((0.5 + 1.0) / 2)
@@ -142,7 +144,9 @@ def test_a_window_outside_the_budget_stops_training(model: LanguageModel) -> Non
 
 def test_a_reward_that_is_not_finite_stops(model: LanguageModel) -> None:
     broken = rollouts_of(
-        model, score=lambda p, a: [[math.nan for _ in g] for g in a], credit=lambda r: [[0.0] * len(g) for g in r]
+        model,
+        score=lambda p, a: Scores([[math.nan for _ in g] for g in a], {}),
+        credit=lambda r: [[0.0] * len(g) for g in r],
     )
     with pytest.raises(TrainingError, match="not finite"):
         broken.window(0)

@@ -16,6 +16,7 @@ from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.rewards.learned import score_answers
 from burnish.rewards.own import score_replies
+from burnish.rewards.scores import Asked, Combined, Score, Weighted
 from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
@@ -24,7 +25,7 @@ from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreez
 from burnish.training.credit import grpo
 from burnish.training.held_out import HeldOut
 from burnish.training.loop import Loop, Settings
-from burnish.training.rollouts import MINIBATCHES, Asked, Budgets, Rollouts, Score
+from burnish.training.rollouts import MINIBATCHES, Budgets, Rollouts
 from burnish.training.settings import Choice, rl_settings, shown
 
 VERSION = 3
@@ -120,17 +121,21 @@ def _require_contracts(parts: Parts, rows: Sequence[Row]) -> None:
 
 def _score(own: Part | None, task: ChatTask, learned: RewardModel | None) -> Score:
     """The learned reward, the own one, or their sum."""
+    parts = []
+    if learned is not None:
 
-    def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
-        summands = []
-        if learned is not None:
+        def by_model(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
             ids = [[sample.ids for sample in group] for group in samples]
-            summands.append(score_answers(learned, [prompt.ids for prompt in asked], ids))
-        if own is not None:
-            summands.append(score_replies(own, task, [prompt.row for prompt in asked], samples))
-        return [[sum(rewards) for rewards in zip(*groups, strict=True)] for groups in zip(*summands, strict=True)]
+            return score_answers(learned, [prompt.ids for prompt in asked], ids)
 
-    return score
+        parts.append(Weighted("learned", by_model))
+    if own is not None:
+
+        def by_part(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
+            return score_replies(own, task, [prompt.row for prompt in asked], samples)
+
+        parts.append(Weighted(own.name, by_part))
+    return Combined(tuple(parts))
 
 
 def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:

@@ -13,7 +13,7 @@ from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult
-from burnish.records import Row
+from burnish.rewards.scores import Asked, Score, Scores
 from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
 from burnish.training.held_out import Stop
@@ -22,15 +22,6 @@ MINIBATCHES = 2
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A prompt of a rollout, and the row that it comes from."""
-
-    ids: Sequence[int]
-    row: Row
-
-
-Score = Callable[[Sequence[Asked], Sequence[Sequence[Sample]]], list[list[float]]]
 Credit = Callable[[Sequence[Sequence[float]]], list[list[float]]]
 Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
 
@@ -104,20 +95,21 @@ class Rollouts:
         """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures."""
         prompts = [prompt.ids for prompt in asked]
         samples = engine.sample(prompts, n, replace(self.params, seed=seed))
-        rewards = self.score(asked, samples)
-        advantages = self.credit(rewards) if n > 1 else [[0.0] for _ in rewards]
+        scores = self.score(asked, samples)
+        advantages = self.credit(scores.total) if n > 1 else [[0.0] for _ in scores.total]
         trees = self._with_reference(
             [
                 Tree(prompt, tuple(_answer(s, a, row) for s, a in zip(group, advantage, strict=True)))
                 for row, (prompt, group, advantage) in enumerate(zip(prompts, samples, advantages, strict=True))
             ]
         )
-        return samples, trees, _figures(samples, rewards, trees)
+        return samples, trees, _figures(samples, scores, trees)
 
     def on_dev(self, engine: Sampler | None = None) -> dict[str, float]:
-        """Reward, KL, length and share of cut answers of the policy on the dev prompts, one answer each."""
+        """The policy on the dev prompts, one answer each: reward and its parts, KL, length, share of cut answers."""
         *_, figures = self.measure(engine or self.sampler(), self.dev, 1, derive_seed(self.seed, "dev"))
-        return {f"dev_{name}": figures[name] for name in ("reward", "kl", "length", "cut_share")}
+        parts = [name for name in figures if name.startswith("reward/")]
+        return {f"dev_{name}": figures[name] for name in ("reward", *parts, "kl", "length", "cut_share")}
 
     def exceeded(self, dev: Mapping[str, float]) -> str | None:
         """Why the policy is outside its budgets, by its figures on the dev prompts; None while it is inside."""
@@ -220,11 +212,9 @@ def _answer(sample: Sample, advantage: float, row: int) -> Answer:
     return Answer(sample.ids, [1.0] * length, {"old_logp": sample.logprobs, "advantage": [advantage] * length}, row)
 
 
-def _figures(
-    samples: Sequence[Sequence[Sample]], rewards: Sequence[Sequence[float]], trees: Sequence[Tree]
-) -> dict[str, Any]:
+def _figures(samples: Sequence[Sequence[Sample]], scores: Scores, trees: Sequence[Tree]) -> dict[str, Any]:
     flat = [sample for group in samples for sample in group]
-    all_rewards = [reward for group in rewards for reward in group]
+    all_rewards = [reward for group in scores.total for reward in group]
     if not all(map(math.isfinite, all_rewards)):
         raise TrainingError(f"a reward is not finite: {all_rewards}", mend="train the reward again")
     apart = [
@@ -236,6 +226,7 @@ def _figures(
     idle = sum(len(a.ids) for t in trees for a in t.answers if a.streams["advantage"][0] == 0.0)
     return {
         "reward": sum(all_rewards) / len(all_rewards),
+        **scores.figures(),
         "kl": sum(apart) / len(apart),
         "length": sum(len(s.ids) for s in flat) / len(flat),
         "cut_share": sum(s.finish_reason == "length" for s in flat) / len(flat),
