@@ -50,7 +50,11 @@ def test_a_recipe_takes_its_name_from_the_file_and_its_defaults(tmp_path: Path) 
     ("old", "new", "said"),
     [
         ("learning_rate = 1e-4", "lerning_rate = 1e-4", ['"sft.lerning_rate"', "line 9", "learning_rate"]),
-        ("learning_rate = 1e-4", 'learning_rate = "1e-4"', ["sft.learning_rate", "line 9", "'1e-4'"]),
+        (
+            "learning_rate = 1e-4",
+            'learning_rate = "1e-4"',
+            ["sft.learning_rate", "line 9", "'1e-4'", "write the number without quotes: learning_rate = 1e-4"],
+        ),
         ("learning_rate = 1e-4", "learning_rate = nan", ["sft.learning_rate"]),
         ("learning_rate = 1e-4", "batch_size = 0", ["sft.batch_size", "line 9", "0"]),
         ("learning_rate = 1e-4", "epochs = true", ["sft.epochs"]),

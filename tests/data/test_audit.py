@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from burnish.data.audit import audit
+from burnish.data.reasons import by_reason
 from burnish.data.render import Renderer
 from burnish.records import Message, Row
 
@@ -87,6 +88,12 @@ def test_percentiles_are_nearest_rank_and_words_do_without_a_tokenizer() -> None
 
 
 def test_many_problems_are_cut_at_ten(renderer: Renderer) -> None:
-    lines = audit([row(n, "a" * 50, "b") for n in range(25)], renderer, 20).lines()
+    lines = audit([row(n, "a" * (50 + n), "b") for n in range(25)], renderer, 20).lines()
     assert len(lines) == 2 + 10 + 1
-    assert lines[-1] == "and 15 more"
+    assert lines[-1] == "and 15 more rows"
+
+
+def test_a_reason_is_told_once_with_its_rows(renderer: Renderer) -> None:
+    found = audit([row(n, "a" * (50 + 9 * (n == 3)), "b") for n in range(1, 14)], renderer, 20).lines()[2:]
+    assert [line.partition(": ")[0] for line in found] == ["rows 1, 2, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more", "row 3"]
+    assert by_reason([(4, "late"), (9, "late"), (5, "empty")]) == ["rows 4, 9: late", "row 5: empty"]

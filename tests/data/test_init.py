@@ -53,7 +53,10 @@ def test_two_thousand_rows_forty_bad_become_a_recipe(tmp_path: Path) -> None:
     assert (len(found.rows), len(found.rejected)) == (1960, 40)
     assert found.subjects == ("customer_id",)
     said = "\n".join(found.lines())
-    assert "2000 rows, 1960 can be used" in said and "  and 30 more\nthey go into Support Rows.rejected.jsonl" in said
+    assert (
+        "2000 rows, 1960 can be used" in said and "  and 1 more row\nthey go into Support Rows.rejected.jsonl" in said
+    )
+    assert said.count("the answer is empty") == 1 and ", 1849 and 2 more: the answer is empty" in said
     assert "byte order mark" in said and 'columns not used: "customer_id", "topic"' in said
     path = write_recipe(found, {}, tmp_path / "project")
     text = path.read_text()

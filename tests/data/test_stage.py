@@ -125,7 +125,7 @@ def test_rows_that_do_not_fit_are_an_error_that_names_them(tmp_path: Path, rende
     write(tmp_path, "rows.jsonl", rows(3))
     with pytest.raises(
         DataError,
-        match=r"3 rows cannot be trained whole:\n  row 1: the prompt alone has 46 tokens, data.max_length is 5",
+        match=r"3 rows cannot be trained whole:\n  rows 1, 2, 3: the prompt alone has 46 tokens, data.max_length is 5",
     ):
         prepare(recipe(max_length=5), tmp_path, open_store(tmp_path / ".burnish"), renderer)
     with pytest.raises(DataError, match="no training row is left: all are held out"):

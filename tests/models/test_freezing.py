@@ -45,7 +45,7 @@ def modules(model) -> set[str]:
          {f"1.self_attn.{name}_proj" for name in "qkvo"}),
         ({"freeze": ("layers.0", "mlp", "*_proj"), "targets": ("mlp",)}, None),
         ({"freeze": ("mlp", "layers.1"), "layers": 2}, {f"0.self_attn.{name}_proj" for name in "qkvo"}),
-        ({"freeze": 2}, None),
+        ({"freeze": 1, "layers": 2, "targets": ("layers.0",)}, None),
         ({"layers": 1, "freeze": ("layers.1",)}, None),
     ],
 )  # fmt: skip
@@ -67,11 +67,12 @@ def test_where_an_adapter_goes(tiny, where, wanted):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
+        ({"freeze": 2}, r"cannot freeze the lowest 2 layers: the model has 2\n  at most 1"),
+        ({"layers": 3}, r"adapt.layers: cannot train the last 3 layers: 2 can be\n  lower layers: at most 2"),
         ({"targets": ("q_prj",)}, r'no module that can be trained is called "q_prj"\n  known are down_proj, .*v_proj'),
         ({"targets": ("lm_head",)}, "lm_head is not trained"),
         ({"targets": ("q_proj", "model.embed_tokens")}, "model.embed_tokens is not trained"),
         ({"freeze": ("layers.2",)}, r'no module is called "layers.2"\n  known are layers.0 to layers.1, .*q_proj'),
-        ({"layers": 3}, "cannot train the last 3 layers: 2 can be"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(tiny, where, says):

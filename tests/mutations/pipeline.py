@@ -10,6 +10,13 @@ TUNE, TESTS = "src/burnish/pipeline/tune.py", "tests/pipeline/"
 
 MUTATIONS = [
     Mutation(
+        "the check does not look at the base's layers",
+        PREFLIGHT,
+        "        _require_adaptable(project)\n",
+        "        pass\n",
+        TESTS + "test_preflight.py::test_what_does_not_fit_the_layers_is_refused_without_an_update",
+    ),
+    Mutation(
         "the check shows the prompt as trained and the answer as not",
         PREFLIGHT,
         "pieces += [(renderer.marked(ids), trained) for ids, trained in runs]",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import tomllib
 from pathlib import Path
 from types import UnionType
@@ -80,7 +81,17 @@ def _explain(error: ValidationError, path: Path, text: str) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(f'the required key "{name}" is missing', where=str(path), mend=f"add {keys[-1]} = ...")
     what = f'"{name}" cannot be {first["input"]!r}: {message}' if keys else message
-    return ConfigError(what, where=_place(path, text, keys), mend=_meaning(keys))
+    quoted = first["type"] in ("float_type", "int_type") and _is_number(first["input"])
+    mend = f"write the number without quotes: {keys[-1]} = {first['input']}" if quoted else _meaning(keys)
+    return ConfigError(what, where=_place(path, text, keys), mend=mend)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a text is one number, as a person writes it."""
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _existing(keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from burnish.data.audit import Audit, RowAudit, audit
 from burnish.data.clean import contradictions
 from burnish.data.read import Dropped, Reading, read_rows, require_good
+from burnish.data.reasons import by_reason, numbered
 from burnish.data.render import Renderer
 from burnish.data.stage import Examples, gather, prepare, read_files, report
 
@@ -16,8 +17,10 @@ __all__ = [
     "Renderer",
     "RowAudit",
     "audit",
+    "by_reason",
     "contradictions",
     "gather",
+    "numbered",
     "prepare",
     "read_files",
     "read_rows",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from burnish.data.reasons import by_reason
 from burnish.data.render import Renderer
 from burnish.data.supervision import Supervision, TrainOn, supervision
 from burnish.errors import DataError
@@ -81,7 +82,7 @@ class Audit:
         }
 
     def lines(self) -> list[str]:
-        """The audit for people: totals, then each row that is left out or odd (at most ten of each)."""
+        """The audit for people: totals, then why rows are left out or odd."""
         totals = self.to_json()
         lengths = totals["percentiles"].get("row", {})
         said = [
@@ -93,11 +94,10 @@ class Audit:
             f"90 % up to {lengths.get('p90', 0)}, longest {lengths.get('p100', 0)}, limit {self.limit}",
         ]
         for rows in (
-            [(r.number, r.problem) for r in self.bad],
+            [(r.number, r.problem) for r in self.bad if r.problem],
             [(r.number, r.odd) for r in self.rows if r.odd],
         ):
-            said += [f"row {number}: {why}" for number, why in rows[:10]]
-            said += [f"and {len(rows) - 10} more"] if len(rows) > 10 else []
+            said += by_reason(rows)
         return said
 
 

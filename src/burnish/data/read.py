@@ -14,6 +14,7 @@ from pathlib import Path
 
 from burnish.data import csvfile
 from burnish.data.reader import Reader, Wanted
+from burnish.data.reasons import by_reason
 from burnish.data.shapes import BadRow, named, normal, recognised
 from burnish.errors import DataError
 from burnish.records import Json, Row
@@ -93,7 +94,7 @@ def require_good(reading: Reading) -> None:
     """Stops where a row is bad: a run never trains on part of a file without saying so.
 
     Raises:
-        DataError: Names the first ten bad rows.
+        DataError: Names the bad rows and why they are.
     """
     if reading.dropped:
         total = len(reading.rows) + len(reading.dropped)
@@ -106,10 +107,8 @@ def require_good(reading: Reading) -> None:
 
 
 def _listed(dropped: tuple[Dropped, ...] | list[Dropped]) -> str:
-    lines = [f"  row {d.number}: {d.reason}; {d.mend}".rstrip("; ") for d in dropped[:10]]
-    if len(dropped) > 10:
-        lines.append(f"  and {len(dropped) - 10} more")
-    return "\n".join(lines)
+    lines = by_reason((d.number, f"{d.reason}; {d.mend}".rstrip("; ")) for d in dropped)
+    return "\n".join(f"  {line}" for line in lines)
 
 
 def understand(table: Table, *, subject: str | None = None, wanted: Wanted = "answers") -> Reading:
@@ -138,7 +137,8 @@ def understand(table: Table, *, subject: str | None = None, wanted: Wanted = "an
             mend="name them messages, prompt and completion, instruction and output, or question and answer",
         )
     if not rows:
-        hint = "bare prompts belong into data.prompts" if wanted == "answers" else "see the reasons above"
+        bare = wanted == "answers" and any(lost.reason.startswith("no answer") for lost in dropped)
+        hint = "bare prompts belong into data.prompts" if bare else "mend these rows, or name another file"
         raise DataError(f"no row can be used\n{_listed(dropped)}", where=where, mend=hint)
     return Reading(
         path=table.path,

@@ -13,6 +13,7 @@ from burnish.data.audit import Audit, audit
 from burnish.data.clean import oddities, opposed, without_duplicates
 from burnish.data.read import CLEAN, Dropped, Reading, read_rows, require_good
 from burnish.data.reader import Wanted
+from burnish.data.reasons import by_reason
 from burnish.data.render import Renderer
 from burnish.data.split import Splits, keep_apart, split, split_by_likeness
 from burnish.errors import DataError
@@ -142,20 +143,19 @@ def report(examples: Examples) -> list[str]:
     """What was read, for people: a line for each split, then what was left out and what is odd."""
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in examples.splits.items() if rows)
     lines = [f"data: {counts} rows ({'; '.join(sorted({r.shape for r in examples.readings.values()}))})"]
-    lines += [f"  left out of {dropped.where}: {dropped}" for dropped in examples.dropped[:10]]
-    if len(examples.dropped) > 10:
-        lines.append(f"  and {len(examples.dropped) - 10} more rows left out")
+    for where in dict.fromkeys(dropped.where for dropped in examples.dropped):
+        lost = [(dropped.number, dropped.reason) for dropped in examples.dropped if dropped.where == where]
+        lines += [f"  left out of {where}: {line}" for line in by_reason(lost)]
     return lines + [f"  {note}" for note in examples.odd]
 
 
 def _require_whole(reading: Reading, found: Audit) -> None:
     """A row that does not fit is a mistake to mend, not one to cut: half an answer would be trained without its end."""
     if found.bad:
-        said = "\n".join(f"  row {row.number}: {row.problem}" for row in found.bad[:10])
-        more = f"\n  and {len(found.bad) - 10} more" if len(found.bad) > 10 else ""
+        said = "\n".join(f"  {line}" for line in by_reason((row.number, row.problem or "") for row in found.bad))
         numbered = ' (numbered by the field "row")' if reading.path.name.endswith(CLEAN) else ""
         raise DataError(
-            f"{len(found.bad)} row{'s' * (len(found.bad) > 1)} cannot be trained whole{numbered}:\n{said}{more}",
+            f"{len(found.bad)} row{'s' * (len(found.bad) > 1)} cannot be trained whole{numbered}:\n{said}",
             where=str(reading.path),
             mend="raise data.max_length, shorten these rows, or take them out",
         )

@@ -15,8 +15,8 @@ from burnish.models.freezing import choose, layer_of
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def attach(module: nn.Module, lora: Lora, seed: int) -> None:
-    """Put a new adapter on the trunk's linear layers: A uniform as nn.Linear starts, B zero.
+def places(module: nn.Module, lora: Lora) -> dict[str, nn.Linear]:
+    """The trunk's linear layers that a new adapter goes on, by name in sorted order.
 
     Raises:
         ModelError: No linear layer is chosen (see ``freezing.choose``), or one is smaller than the rank.
@@ -29,12 +29,22 @@ def attach(module: nn.Module, lora: Lora, seed: int) -> None:
     }
     if not linears:
         raise ModelError("no layer of the model can be adapted", where="adapt.targets", mend=f"all is {TARGETS}")
-    generator = torch.Generator().manual_seed(seed)
-    for name in choose(linears, lora, module):
-        linear = linears[name]
+    chosen = {name: linears[name] for name in choose(linears, lora, module)}
+    for name, linear in chosen.items():
         if lora.rank > min(linear.in_features, linear.out_features):
             what = f"rank {lora.rank} is larger than {name}, which is {linear.out_features} x {linear.in_features}"
-            raise ModelError(what, where="adapt.rank", mend="lower the rank, or train the weights: method = full")
+            raise ModelError(what, where="adapt.rank", mend='lower the rank, or train the weights: method = "full"')
+    return chosen
+
+
+def attach(module: nn.Module, lora: Lora, seed: int) -> None:
+    """Put a new adapter on the linear layers of ``places``: A uniform as nn.Linear starts, B zero.
+
+    Raises:
+        ModelError: There is no such layer, or one is smaller than the rank.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, linear in places(module, lora).items():
         bound = 1 / math.sqrt(linear.in_features)
         lora_A = torch.empty(lora.rank, linear.in_features).uniform_(-bound, bound, generator=generator)
         lora_B = torch.zeros(linear.out_features, lora.rank)

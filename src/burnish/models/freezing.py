@@ -61,10 +61,14 @@ def choose(names: Iterable[str], where: Where, module: nn.Module) -> list[str]:
     numbers = [number for number in map(layer_of, names) if number is not None]
     depth, lowest = 1 + max(numbers, default=-1), min(numbers, default=0)
     if where.layers != "all" and not 1 <= where.layers <= depth - lowest:
-        raise ModelError(f"cannot train the last {where.layers} layers: {depth - lowest} can be", mend="lower layers")
+        what = f"cannot train the last {where.layers} layers: {depth - lowest} can be"
+        raise ModelError(what, where="adapt.layers", mend=f"lower layers: at most {depth - lowest}")
     first = 0 if where.layers == "all" else depth - where.layers
     frozen: tuple[str, ...] = ()
     if isinstance(where.freeze, int):
+        if where.freeze >= depth:
+            what = f"cannot freeze the lowest {where.freeze} layers: the model has {depth}"
+            raise ModelError(what, where="adapt.freeze", mend=f"at most {depth - 1}, so that one is left to train")
         first = max(first, where.freeze)
     else:
         frozen = where.freeze

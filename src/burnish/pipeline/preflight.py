@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from burnish.data import Examples, Renderer, contradictions, gather, read_files
+from burnish.data import Examples, Renderer, by_reason, contradictions, gather, numbered, read_files
 from burnish.evaluation import RULES, check_rules, cluster, never_passes
 from burnish.feedback import least_votes
 from burnish.pipeline.advice import Situation, advise
@@ -91,6 +91,7 @@ def preflight(project: Project, raters: int | None = None, timed: bool = False) 
     Raises:
         ConfigError: A gate names a metric that does not exist.
         DataError: A data file is wrong, or leaves nothing to train on.
+        ModelError: [adapt] names what the base does not have, or leaves nothing to train.
         PartError: An own part cannot be loaded, or breaks its contract.
         TrainingError: The base does not fit the memory of this machine.
     """
@@ -100,6 +101,8 @@ def preflight(project: Project, raters: int | None = None, timed: bool = False) 
     examples = gather(recipe, read_files(recipe, project.folder), renderer)
     held_out = _independent(project, examples.splits["test"])
     own = contract_lines(project, examples.splits["train"])
+    if renderer is not None:
+        _require_adaptable(project)
     cost = _price(project, examples) if timed and renderer is not None else None
     sections = [
         _data(examples),
@@ -121,8 +124,7 @@ def _data(examples: Examples) -> Section:
         lost = [d for d in examples.dropped if d.where == name]
         read = len(reading.rows) + len(reading.dropped)
         lines.append(f"{name}: {reading.path.name}, {read} rows read ({reading.shape}), {len(lost)} left out")
-        lines += [f"  left out: {dropped}" for dropped in lost[:MOST]]
-        lines += [f"  and {len(lost) - MOST} more left out"] if len(lost) > MOST else []
+        lines += [f"  left out: {line}" for line in by_reason((d.number, d.reason) for d in lost)]
         dropped = [{"row": d.number, "reason": d.reason} for d in lost]
         facts[name] = {"file": reading.path.name, "shape": reading.shape, "read": read, "left_out": dropped}
     counts = {name: len(rows) for name, rows in examples.splits.items()}
@@ -159,7 +161,7 @@ def tokens(examples: Examples, renderer: Renderer | None) -> Section:
 def _stop(without: Sequence[int], renderer: Renderer) -> str:
     token = _visible(renderer.marked([renderer.stop_ids[0]]))
     if without:
-        return f"the stop token {token} is not trained in {_numbers(without)}: such answers never end"
+        return f"the stop token {token} is not trained in {numbered(without)}: such answers never end"
     return f"the stop token {token} is trained in every row"
 
 
@@ -255,11 +257,14 @@ def _gates(project: Project, examples: Examples) -> Section:
         clusters = _independent(project, examples.splits[split])
         known = sides if split == "test" else sides - {"production", "prompt_only"}
         lines.append(f"{stage}: {len(rules)} rules on {clusters} independent {split} prompts")
+        never = dict[str, list[str]]()
         for rule in rules:
             why = never_passes(rule, clusters, known, judged=stage != "sft", scored=scored)
             facts.append({"stage": stage, "split": split, "metric": rule.metric, "never": why})
             if why:
-                lines.append(f"{stage}: the rule on {rule.metric} can never pass: {why}")
+                never.setdefault(why, []).append(rule.metric)
+        for why, metrics in never.items():
+            lines.append(f"{stage}: the rule{'s' * (len(metrics) > 1)} on {', '.join(metrics)} can never pass: {why}")
     if any(fact["never"] for fact in facts):
         lines.append("add held-out rows (data.dev, data.test), or change the rule: a run would end in a no")
     return Section("gates", tuple(lines), facts)
@@ -268,6 +273,15 @@ def _gates(project: Project, examples: Examples) -> Section:
 def _independent(project: Project, rows: Sequence[Row]) -> int:
     """Different people or prompts among the held-out rows that are answered."""
     return min(project.recipe.evaluate.items, len({cluster(row) for row in rows}))
+
+
+def _require_adaptable(project: Project) -> None:
+    """[adapt] fits the base's layers, by their names and shapes alone."""
+    from burnish.training.adapting import require_adaptable
+
+    own = project.own_base
+    files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}
+    require_adaptable(project.recipe, project.resolved_base, files)
 
 
 def _price(project: Project, examples: Examples) -> Price:
@@ -285,7 +299,7 @@ def _advice(project: Project, examples: Examples, held_out: int, raters: int | N
     people = known if raters is None else raters
     seconds, fits = (cost.seconds, cost.fits) if cost else (None, None)
     lines = advise(Situation(answered, held_out, votes, people, simulated, seconds, fits, own))
-    return Section("advice (rules of thumb)", tuple(lines), lines)
+    return Section("advice", (*lines, "(rules of thumb, each with the number behind it)"), lines)
 
 
 def _example(project: Project, examples: Examples, renderer: Renderer | None) -> Marked | None:
@@ -311,10 +325,6 @@ def _example(project: Project, examples: Examples, renderer: Renderer | None) ->
 def _visible(text: str) -> str:
     """Text from data, without what would steer a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-
-
-def _numbers(rows: Sequence[int]) -> str:
-    return f"rows {', '.join(map(str, rows[:MOST]))}{' ...' if rows[MOST:] else ''}"
 
 
 def _places(places: Sequence[tuple[str, int]]) -> str:

@@ -44,7 +44,7 @@ class Price:
         fits = {True: "it fits", False: "it does NOT fit", None: "what is free is not known here"}[self.fits]
         free = "" if self.free is None else f" of {self.free / GB:.1f} GB that are free"
         return [
-            f"sft: {self.updates} updates, about {_spoken(self.seconds)} here (the second of two timed updates)",
+            f"sft: {self.updates} updates, {_spoken(self.seconds)} here (the second of two timed updates)",
             f"memory: {self.peak / GB:.1f} GB at the peak of those updates, the longest rows among them,{free}: {fits}",
         ]
 
@@ -118,6 +118,8 @@ def _peak() -> int:
 
 
 def _spoken(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"

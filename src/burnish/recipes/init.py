@@ -15,6 +15,7 @@ from burnish.data.audit import audit
 from burnish.data.clean import oddities, opposed, without_duplicates
 from burnish.data.preferences import holds_preferences
 from burnish.data.read import CLEAN, Dropped, Reading, read_table, understand
+from burnish.data.reasons import by_reason
 from burnish.data.shapes import normal
 from burnish.errors import ConfigError, DataError
 from burnish.records import Json, Row
@@ -72,8 +73,7 @@ class Inspection:
         """The inspection for people."""
         total = len(self.rows) + len(self.rejected)
         said = [f"{self.path.name}: {self.reading.shape}", f"{total} rows, {len(self.rows)} can be used"]
-        said += [f"  {dropped}" for dropped in self.rejected[:10]]
-        said += [f"  and {len(self.rejected) - 10} more"] if len(self.rejected) > 10 else []
+        said += [f"  {line}" for line in by_reason((lost.number, lost.reason) for lost in self.rejected)]
         if self.rejected:
             said.append(
                 f"they go into {_beside(self.path, LOST).name}, the others into {_beside(self.path, CLEAN).name}"

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from burnish.config import Adapt, Recipe
-from burnish.models.adapters import Lora
+from burnish.errors import ModelError
+from burnish.models.adapters import Lora, adapter_parameters, continued
 from burnish.models.artifacts import Loaded
-from burnish.models.freezing import Full, rates, unfreezing
+from burnish.models.attaching import places
+from burnish.models.base import Base
+from burnish.models.freezing import Full, choose, rates, unfreezing
+from burnish.models.peft_layout import CONFIG, load_adapter
+from burnish.models.skeleton import skeleton
+from burnish.models.weights import candidates
 from burnish.records import Json
 from burnish.training.settings import Choice, adapter_settings
 
@@ -34,6 +43,40 @@ def adapted(recipe: Recipe, loaded: Loaded, seed: int) -> tuple[Loaded, dict[str
     """
     how, choices = adaptation(recipe, loaded.model.lora)
     return replace(loaded, model=loaded.model.trainable(how, seed)), choices
+
+
+def require_adaptable(recipe: Recipe, base: Base, own: Mapping[str, Path]) -> None:
+    """What [adapt] names is there, and something is left to train, in every stage: known without the base's weights.
+
+    ``own`` are the files of the version that the recipe names as its base, empty where it names none.
+
+    Raises:
+        ModelError: [adapt] names what is not there, freezes everything, or differs from the adapter that is continued;
+            or there are fewer layers than reward.layers.
+    """
+    module = skeleton(base)
+    new, _ = adaptation(recipe)
+    if CONFIG in own and isinstance(new, Lora):
+        carried = skeleton(base)
+        lora = load_adapter(carried, own, base)
+        how, _ = adaptation(recipe, lora)
+        assert isinstance(how, Lora)
+        choose(adapter_parameters(carried), continued(lora, how), carried)
+    else:
+        _require_places(module, new)
+    if recipe.reward is not None:
+        try:
+            _require_places(module, replace(new, layers=recipe.reward.layers))
+        except ModelError as error:
+            where = "reward.layers" if error.where == "adapt.layers" else error.where
+            raise ModelError(error.what, where=where, mend=error.mend) from error
+
+
+def _require_places(module: nn.Module, how: Lora | Full) -> None:
+    if isinstance(how, Lora):
+        places(module, how)
+    else:
+        choose(candidates(module), how, module)
 
 
 def keyed_adapt(adapt: Adapt, *always: str) -> dict[str, Json]:

@@ -56,7 +56,7 @@ def require_fit(warmup: int, updates: int, where: str | None = None) -> None:
     """
     if warmup and warmup >= updates:
         raise TrainingError(
-            f"a warm-up of {warmup} updates does not fit into a run of {updates}",
+            f"warmup = {warmup} does not fit into a run of {updates} updates",
             where=where,
-            mend="lower warmup, or train longer",
+            mend=f"it may be {updates - 1} at most; or train longer",
         )
