@@ -65,7 +65,7 @@ def labels_of(store: Store, votes: Sequence[Vote], max_length: int) -> list[Labe
     for id, said in thumbs.items():
         answered = exchanges.get(id)
         if answered is not None and len(answered.prompt_ids) + len(answered.answer_ids) <= max_length:
-            good, cluster = sum(said) / len(said), _cluster(answered)
+            good, cluster = sum(said) / len(said), cluster_of(answered)
             labels.append(Label(answered.prompt_ids, answered.answer_ids, good, len(said), cluster))
     return labels
 
@@ -99,10 +99,11 @@ def pairs_of(store: Store, votes: Sequence[Vote], renderer: Renderer, max_length
             preference = sum(WON[v.choice or "tie"] for v in said) / len(said)
         longest = len(first.prompt_ids) + max(len(better), len(worse))
         if longest <= max_length and better != worse:
-            cluster = _cluster(first)
+            cluster = cluster_of(first)
             pairs.append(Pair(name, first.prompt_ids, better, worse, preference, len(said), cluster))
     return pairs
 
 
-def _cluster(exchange: Exchange) -> str:
+def cluster_of(exchange: Exchange) -> str:
+    """What is equal for answers to one prompt."""
     return hashlib.sha256(repr(exchange.prompt_ids).encode()).hexdigest()[:16]
