@@ -75,7 +75,7 @@ MUTATIONS = [
     Mutation(
         "kept states fill the disk",
         BOUNDARIES,
-        "if not make_room(folder, need, limit):",
+        "if not make_room(folder, need, most):",
         "if False:",
         ON_BOUNDARIES + "the_states_used_longest_ago_make_room",
     ),

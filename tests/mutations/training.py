@@ -306,6 +306,13 @@ MUTATIONS = [
         TESTS + "test_remembered.py::test_a_flipped_byte_is_computed_again",
     ),
     Mutation(
+        "kept logprobs fill the disk",
+        "src/burnish/training/remembered.py",
+        "        make_room(self.folder, 0, most)\n",
+        "",
+        TESTS + "test_remembered.py::test_logprobs_have_a_limit_and_those_used_longest_ago_go_first",
+    ),
+    Mutation(
         "a teacher with another tokenizer is compared id by id",
         "src/burnish/training/teaching.py",
         "        if theirs != ours:",
@@ -360,6 +367,20 @@ MUTATIONS = [
         'for name, value in theirs["sums"].items():',
         "for name, value in sums.items():",
         TESTS + "test_workers.py::test_figures_are_those_of_the_whole_window",
+    ),
+    Mutation(
+        "workers go by the held-out figure of another than the first",
+        LOOP,
+        "self.workers.exchange(self.held_out.measure(step))[0]",
+        "self.workers.exchange(self.held_out.measure(step))[-1]",
+        TESTS + "test_workers.py::test_two_workers_stop_early_together_and_keep_the_best",
+    ),
+    Mutation(
+        "a run that goes on under other workers says nothing",
+        LOOP,
+        "        if moved and self.workers.first and folder == self.folder:",
+        "        if False:",
+        TESTS + "test_workers.py::test_a_checkpoint_of_one_worker_goes_on_under_two_and_says_so",
     ),
     Mutation(
         "every worker writes the log",

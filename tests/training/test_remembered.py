@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,3 +82,28 @@ def test_a_flipped_byte_is_computed_again(tmp_path: Path) -> None:
     path.write_bytes(b"torn")
     (found,) = kept.read(streams, compute, Silent(), "x")
     assert bool((found["logp"] == 1).all()) and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_logprobs_have_a_limit_and_those_used_longest_ago_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = pack(trees(), 4, keep_last=False)
+
+    def read(source: str) -> list[Mapping[str, Tensor]]:
+        def compute(stream: Stream) -> Mapping[str, Tensor]:
+            return {"logp": torch.ones(len(stream.take_S))}
+
+        return Remembered(tmp_path, source).read(streams, compute, Silent(), "x")
+
+    wanted = read("a")
+    once = sum(path.stat().st_size for path in tmp_path.iterdir())
+    first = {path.name for path in tmp_path.iterdir()}
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1))
+    monkeypatch.setenv("BURNISH_CACHE_GB", str(1.2 * once / 1e9))
+    read("b")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left) == len(first) and not left & first
+    monkeypatch.setenv("BURNISH_CACHE_GB", "0")
+    assert all(torch.equal(a["logp"], b["logp"]) for a, b in zip(read("a"), wanted, strict=True))
+    assert not list(tmp_path.iterdir())

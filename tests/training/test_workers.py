@@ -76,3 +76,30 @@ def test_the_first_worker_alone_writes(made: tuple[Path, Path]) -> None:
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
     state = json.loads((made[1] / "four-rows" / "checkpoint" / "state.json").read_text())
     assert state["conditions"]["workers"] == "2"
+
+
+def test_two_workers_stop_early_together_and_keep_the_best(made: tuple[Path, Path]) -> None:
+    """All go by the first worker's figure: one that went by its own would go on for ever."""
+    alone, both = made
+    expected = said(alone, 0)["stopped early"]["whole"]
+    assert expected[1] is not None and "2 looks ago" in expected[1]
+    assert said(both, 0)["stopped early"]["whole"] == said(both, 1)["stopped early"]["whole"] == expected
+
+
+def test_two_workers_that_are_killed_resume_with_the_same_bits(made: tuple[Path, Path]) -> None:
+    _, both = made
+    for rank in range(2):
+        found = said(both, rank)["stopped early"]
+        assert found["killed at 2"] and found["killed at 4"] and found["resumed"] == found["whole"]
+    first, second = (load_file(both / f"stopped-{rank}.safetensors") for rank in range(2))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+        assert torch.equal(value, first[name.replace("resumed/", "whole/")]), name
+
+
+def test_a_checkpoint_of_one_worker_goes_on_under_two_and_says_so(made: tuple[Path, Path]) -> None:
+    alone, both = made
+    assert said(alone, 0)["stopped early"]["said"] == []
+    assert said(both, 1)["stopped early"]["said"] == []
+    (line,) = said(both, 0)["stopped early"]["said"]
+    assert line == "resumed under other conditions, the last bits may differ: run.workers changed 1 -> 2"

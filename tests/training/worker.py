@@ -19,6 +19,7 @@ from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives import Answer, Outputs, Stream, Term, TermResult, Tree, kto_term, likelihood_term
 from burnish.progress import Silent
+from burnish.training.held_out import HeldOut
 from burnish.training.loop import Loop, Settings
 from burnish.training.workers import Workers
 
@@ -83,6 +84,70 @@ def loop_of(model: LanguageModel, trees: list[Tree], term: Term, folder: Path, w
     return Loop(model.parameters(), model.logp, Fixed(trees), [term], settings, folder, Silent(), workers=workers)
 
 
+class Said(Silent):
+    """Keeps the lines that it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+class Killed(Exception):
+    pass
+
+
+def watched(base: LanguageModel, folder: Path, workers: Workers, killed_at: int = 99) -> Loop:
+    """Eight updates that look at other rows after each, and get worse there: the rate is too high.
+
+    ``killed_at`` is the update before which every worker dies.
+    """
+    model = model_on(base)
+    windows = Fixed(FOUR)
+    windows.boundary = lambda step: step in (1, 3)  # type: ignore[method-assign]
+    settings = Settings(8, 0.03, "constant", budget=12)
+    loop = Loop(
+        model.parameters(), model.logp, windows, [likelihood_term()], settings, folder, Said(), workers=workers
+    )  # fmt: skip
+    unseen = [tree([5, 9, 12], [7, 8, 2], 11), tree([3, 3], [9, 1, 2], 12)]
+
+    def measure(step: int) -> dict[str, float]:
+        if step == killed_at:
+            raise Killed
+        # another worker's figure is another one: all of them must go by the first one's
+        return {"held_out": loop.objective.value(unseen) - 100.0 * workers.rank * step}
+
+    loop.held_out = HeldOut(measure, every=1, patience=2, first=True)
+    return loop
+
+
+def stopped_early(base: LanguageModel, out: Path, workers: Workers) -> dict[str, Any]:
+    """A run that stops early, the same one killed and resumed, and a checkpoint of one worker resumed by these."""
+    found: dict[str, Any] = {}
+    whole = watched(base, out / "watched", workers)
+    found["whole"] = whole.run()
+    tensors = {f"whole/{name}": p.detach() for name, p in whole.parameters.items()}
+    for at in (2, 4):
+        try:
+            watched(base, out / "killed", workers, killed_at=at).run()
+        except Killed:
+            found[f"killed at {at}"] = True
+    again = watched(base, out / "killed", workers)
+    found["resumed"] = again.run()
+    tensors |= {f"resumed/{name}": p.detach() for name, p in again.parameters.items()}
+    other = watched(base, out / f"alone-{workers.rank}", Workers(), killed_at=2)
+    try:
+        other.run()
+    except Killed:
+        other = watched(base, out / f"alone-{workers.rank}", workers)
+        other.run()
+    assert isinstance(other.progress, Said)
+    found["said"] = other.progress.lines
+    save_file(tensors, out / f"stopped-{workers.rank}.safetensors")
+    return found
+
+
 def work(workers: Workers, folder: Path, out: Path) -> None:
     """Each window's gradient, figures and parameters after three updates, and what a poisoned one says."""
     base, said = LanguageModel.load(resolve_base(str(folder), out)), dict[str, Any]()
@@ -101,6 +166,7 @@ def work(workers: Workers, folder: Path, out: Path) -> None:
         loop_of(model_on(base), FOUR, poisoned(), out / "poisoned", workers).run()
     except TrainingError as error:
         said["poisoned"] = str(error)
+    said["stopped early"] = stopped_early(base, out, workers)
     (out / f"said-{workers.rank}.json").write_text(json.dumps(said))
 
 

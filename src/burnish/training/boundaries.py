@@ -7,7 +7,6 @@ Axes: T packed tokens, D width.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +16,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from burnish.errors import ConfigError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Stream, Tree, pack
 from burnish.progress import Progress
 from burnish.records import Json
-from burnish.training.remembered import BUDGET, Remembered, make_room
+from burnish.training.remembered import BUDGET, Remembered, limit, make_room
 
 FOLDER = "boundaries"
-LIMIT = 20.0  # GB of hidden states that a store keeps, unless BURNISH_CACHE_GB says otherwise
 
 
 @dataclass
@@ -72,10 +69,10 @@ def keep_boundaries(
     first, width = model.first_trained, int(model.head.shape[1])
     if passes < 2 or first == 0 or model.path == "slow":
         return False
-    need, limit = 4 * width * sum(tree.tokens(keep_last) for tree in trees), _limit()
+    need, most = 4 * width * sum(tree.tokens(keep_last) for tree in trees), limit()
     folder = cache / FOLDER
-    if not make_room(folder, need, limit):
-        progress.say(f"{what}: {need / 1e9:.1f} GB of hidden states are over the limit of {limit / 1e9:g}: not kept")
+    if not make_room(folder, need, most):
+        progress.say(f"{what}: {need / 1e9:.1f} GB of hidden states are over the limit of {most / 1e9:g}: not kept")
         return False
 
     def compute(stream: Stream) -> Mapping[str, Tensor]:
@@ -83,12 +80,10 @@ def keep_boundaries(
         return {key: hidden_TD[place] for key, place in _trees(stream)}
 
     streams = pack(trees, BUDGET, keep_last=keep_last)
-    found = Remembered(folder, [source, first, torch.__version__]).keep(
-        streams, compute, progress, f"{what}: reading rows"
-    )
-    model.kept = Boundaries(
-        first, {key: path for stream, path in zip(streams, found, strict=True) for key, _ in _trees(stream)}
-    )
+    kept = Remembered(folder, [source, first, torch.__version__])
+    files = (path for path, _ in kept.keep(streams, compute, progress, f"{what}: reading rows"))
+    places = {key: path for stream, path in zip(streams, files, strict=True) for key, _ in _trees(stream)}
+    model.kept = Boundaries(first, places)
     return True
 
 
@@ -101,14 +96,3 @@ def _trees(stream: Stream) -> Iterator[tuple[str, slice]]:
         shape = [(span.start - start, span.stop - start) for span in spans]
         whole = hashlib.sha256(f"{shape} ".encode() + stream.ids_T[start:stop].numpy().tobytes())
         yield whole.hexdigest(), slice(start, stop)
-
-
-def _limit() -> float:
-    given = os.environ.get("BURNISH_CACHE_GB", str(LIMIT))
-    try:
-        gigabytes = float(given)
-    except ValueError:
-        gigabytes = -1.0
-    if not gigabytes >= 0:
-        raise ConfigError(f'BURNISH_CACHE_GB is "{given}"', mend=f"a number of gigabytes; without it {LIMIT:g}")
-    return 1e9 * gigabytes

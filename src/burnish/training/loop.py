@@ -203,7 +203,7 @@ class Loop:
         self.windows.state.update(found.state["windows"])
         self.seen = found.state["seen"]
         moved = list(changes("", "", {"run": found.state["conditions"]}, {"run": conditions(self.workers)}))
-        if moved and self.workers.first:
+        if moved and self.workers.first and folder == self.folder:  # the best of this run was read back from elsewhere
             self.progress.say(f"resumed under other conditions, the last bits may differ: {'; '.join(moved)}")
         return found.step
 

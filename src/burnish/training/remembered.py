@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from burnish.errors import ConfigError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.progress import Progress
@@ -27,6 +28,7 @@ from burnish.store.hashing import digest_of
 
 BUDGET = 2048  # tokens of a batch: part of what a number is computed from
 FOLDER = "logps"
+LIMIT = 20.0  # GB that each folder of the cache may hold, unless BURNISH_CACHE_GB says otherwise
 
 Compute = Callable[[Stream], Mapping[str, Tensor]]
 
@@ -53,25 +55,34 @@ class Remembered:
         """What ``model`` says where ``source`` names its weights and all that is asked of it."""
         return cls(store.cache / FOLDER, [source, model.path, torch.__version__])
 
-    @torch.no_grad()
-    def keep(self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str) -> list[Path]:
-        """The file of each batch, made where it is not there, or not as it was written."""
-        found = []
+    def keep(
+        self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str
+    ) -> Iterator[tuple[Path, Mapping[str, Tensor]]]:
+        """The file of each batch and what stands in it; made where it is not there, or not as it was written."""
         for number, stream in enumerate(streams, 1):
             path = self.folder / f"{self._key(stream)}.safetensors"
-            if _load(path) is None:
-                _save(path, {name: tensor.contiguous() for name, tensor in compute(stream).items()})
+            tensors = _load(path)
+            if tensors is None:
+                with torch.no_grad():
+                    tensors = {name: tensor.contiguous() for name, tensor in compute(stream).items()}
+                _save(path, tensors)
                 progress.update(what, number, len(streams))
             else:
                 path.touch()  # used now: the room of others goes first
-            found.append(path)
-        return found
+            yield path, tensors
 
     def read(
         self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str
-    ) -> list[dict[str, Tensor]]:
-        """The tensors of each batch."""
-        return [load_file(path) for path in self.keep(streams, compute, progress, what)]
+    ) -> list[Mapping[str, Tensor]]:
+        """The tensors of each batch; files over the limit of the cache are not kept for the next reading.
+
+        Raises:
+            ConfigError: BURNISH_CACHE_GB is not a number of gigabytes.
+        """
+        most = limit()
+        found = [tensors for _, tensors in self.keep(streams, compute, progress, what)]
+        make_room(self.folder, 0, most)
+        return found
 
     def _key(self, stream: Stream) -> str:
         whole = hashlib.sha256()
@@ -127,14 +138,30 @@ def _load(path: Path) -> dict[str, Tensor] | None:
     return tensors if written == _digest(tensors) else None
 
 
-def make_room(folder: Path, need: float, limit: float) -> bool:
-    """Delete the files used longest ago until ``need`` more bytes stay within ``limit``; False where they never can."""
-    if need > limit:
+def limit() -> float:
+    """Bytes that each folder of the cache may hold.
+
+    Raises:
+        ConfigError: BURNISH_CACHE_GB is not a number of gigabytes.
+    """
+    given = os.environ.get("BURNISH_CACHE_GB", str(LIMIT))
+    try:
+        gigabytes = float(given)
+    except ValueError:
+        gigabytes = -1.0
+    if not gigabytes >= 0:
+        raise ConfigError(f'BURNISH_CACHE_GB is "{given}"', mend=f"a number of gigabytes; without it {LIMIT:g}")
+    return 1e9 * gigabytes
+
+
+def make_room(folder: Path, need: float, most: float) -> bool:
+    """Delete the files used longest ago until ``need`` more bytes stay within ``most``; False where they never can."""
+    if need > most:
         return False
     files = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
     held = sum(path.stat().st_size for path in files)
     for path in files:
-        if held + need <= limit:
+        if held + need <= most:
             break
         held -= path.stat().st_size
         path.unlink()
