@@ -31,7 +31,7 @@ def recipe_page() -> str:
         head = name.rpartition(".")[0]
         if head != table:
             table = head
-            title = f"`[[{head}]]`" if head == "gate" else f"`[{head}]`" if head else "Top level"
+            title = f"`[[{head}]]`" if head in ("gate", "rl.rewards") else f"`[{head}]`" if head else "Top level"
             lines += ["", f"## {title}", "", "| key | default | meaning |", "|---|---|---|"]
         lines.append(f"| `{name}` | `{default}` | {meaning} |")
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from burnish import config
 from burnish.errors import ConfigError, PartError
 from burnish.parts import Part, load, parts_of, sources
 
+PAID = '[[rl.rewards]]\nkind = "own"\nfunction = "mine:score"\n'
 RECIPE = 'task = "chat"\nbase = "b"\n[data]\ntrain = "rows.jsonl"\n'
 
 
@@ -184,26 +185,27 @@ def test_a_mistake_in_a_call_is_said_with_its_line_and_the_row(tmp_path: Path) -
 def test_the_parts_of_a_recipe(tmp_path: Path) -> None:
     write(tmp_path, "def score(reply):\n    return 1.0\n\ndef advantages(rewards_NG):\n    return rewards_NG\n")
     path = write(tmp_path, RECIPE + '[evaluate]\nmetrics = ["mine:score"]\n[rl]\n', "bot.toml")
-    path.write_text(path.read_text() + 'reward = "mine:score"\nalgorithm = "mine:advantages"\n')
+    path.write_text(path.read_text() + f'algorithm = "mine:advantages"\n{PAID}')
     parts = parts_of(config.load(path), tmp_path)
-    assert parts.reward is not None and parts.credit is not None
+    reward = parts.rewards["mine:score"]
+    assert parts.credit is not None
     assert [part.name for part in parts.metrics] == ["mine:score"]
-    assert sources([parts.reward, parts.credit]) == {
-        "parts": {"mine:score": parts.reward.source, "mine:advantages": parts.credit.source}
+    assert sources([reward, parts.credit]) == {
+        "parts": {"mine:score": reward.source, "mine:advantages": parts.credit.source}
     }
     plain = write(tmp_path, RECIPE, "plain.toml")
-    assert sources([parts_of(config.load(plain), tmp_path).reward]) == {}
+    assert sources([parts_of(config.load(plain), tmp_path).credit]) == {}
 
 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
         ('[evaluate]\nmetrics = ["../evil:score"]\n', '"evaluate.metrics" cannot be .*package.module:function'),
-        ('[rl]\nreward = "evil.py"\n', "package.module:function"),
+        ('[rl]\n[[rl.rewards]]\nkind = "own"\nfunction = "evil.py"\n', "package.module:function"),
         ('[preference]\nlearn_from = ["compare"]\nmethod = "dpoo"\n', "\"preference.method\" cannot be 'dpoo'"),
-        ('[rl]\nreward = "mine:score"\nalgorithm = "gpro"\n', "\"rl.algorithm\" cannot be 'gpro'"),
-        ('[rl]\nreward = "mine:score"\nalgorithm = "mine:credit"\nscale = "batch"\n', "rl.scale belongs to grpo"),
-        ("[rl]\n", "or an own reward as rl.reward"),
+        (f'[rl]\nalgorithm = "gpro"\n{PAID}', "\"rl.algorithm\" cannot be 'gpro'"),
+        (f'[rl]\nalgorithm = "mine:credit"\nscale = "batch"\n{PAID}', "rl.scale belongs to grpo"),
+        ("[rl]\n", "or parts of the reward that are not learned"),
     ],
 )
 def test_a_recipe_that_names_a_part_wrongly(tmp_path: Path, table: str, said: str) -> None:

@@ -31,8 +31,16 @@ OWN = """
 updates = 2
 prompts = 2
 group = 3
-reward = "mine:score"
 algorithm = "mine:advantages"
+
+[[rl.rewards]]
+kind = "own"
+function = "mine:score"
+
+[[rl.rewards]]
+kind = "length"
+longest = 4
+weight = 0.5
 
 [[gate]]
 metric = "mine:politeness"

@@ -34,9 +34,12 @@ def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return policy
 
 
-def by_length(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> Scores:
-    variety = [[float(len(set(sample.ids))) for sample in group] for group in samples]
-    return Scores(variety, {"variety": variety})
+def paid(rewards: list[list[float]]) -> Scores:
+    return Scores(rewards, {"variety": rewards}, [list(range(len(group))) for group in rewards])
+
+
+def by_length(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], scales: Any, rollout: int | None) -> Scores:
+    return paid([[float(len(set(sample.ids))) for sample in group] for group in samples])
 
 
 def asked(*prompts: list[int]) -> list[Asked]:
@@ -87,6 +90,24 @@ def test_figures_by_hand(model: LanguageModel) -> None:
     sampled = [-1.0, -2.0, -1.0, -2.0, -0.5, -1.0, -1.0, -1.0]
     assert figures["kl"] == pytest.approx(sum(s - r for s, r in zip(sampled, reference, strict=True)) / 8)
     assert [a.streams["advantage"][0] for t in trees for a in t.answers] == pytest.approx([0, 0, -1, 1])
+
+
+def test_an_answer_without_a_reward_leaves_its_group(model: LanguageModel) -> None:
+    groups = [[Sample((n,), (-1.0,), "stop") for n in (5, 6, 7)], [Sample((n,), (-1.0,), "stop") for n in (8, 9, 10)]]
+    scores = Scores([[1.0, 3.0], [2.0]], {"judge": [[1.0, 3.0], [2.0]]}, [[0, 2], [1]], None, {"judge": 3}, "no answer")
+    rollouts = rollouts_of(model, score=lambda *_: scores)
+    samples, trees, figures = rollouts.measure(Fixed(groups), asked([5], [6]), 3, 0, 0)
+    assert samples == groups  # people still read all of them
+    assert [[a.ids for a in tree.answers] for tree in trees] == [[(5,), (7,)]]  # one answer alone teaches nothing
+    assert [a.streams["advantage"][0] for a in trees[0].answers] == pytest.approx([-1.0, 1.0])
+    assert (figures["reward"], figures["reward/judge"], figures["reward/judge/failed"]) == (2.0, 2.0, 3.0)
+    look = Scores([[], [2.0]], {"judge": [[], [2.0]]}, [[], [0]], None, {"judge": 1})
+    alone = Fixed([group[:1] for group in groups])
+    *_, looked = rollouts_of(model, score=lambda *_: look).measure(alone, asked([5], [6]), 1, 0)
+    assert looked["reward"] == 2.0  # in a look no group is needed
+    none = Scores([[], []], {"judge": [[], []]}, [[], []], None, {"judge": 6}, "the judge is not there")
+    with pytest.raises(TrainingError, match="no prompt of 2 has 2 answers with a reward: the judge is not there"):
+        rollouts_of(model, score=lambda *_: none).measure(Fixed(groups), asked([5], [6]), 3, 0, 0)
 
 
 def test_a_rollout_is_replayed_whole(model: LanguageModel) -> None:
@@ -145,7 +166,7 @@ def test_a_window_outside_the_budget_stops_training(model: LanguageModel) -> Non
 def test_a_reward_that_is_not_finite_stops(model: LanguageModel) -> None:
     broken = rollouts_of(
         model,
-        score=lambda p, a: Scores([[math.nan for _ in g] for g in a], {}),
+        score=lambda p, a, *_: paid([[math.nan for _ in g] for g in a]),
         credit=lambda r: [[0.0] * len(g) for g in r],
     )
     with pytest.raises(TrainingError, match="not finite"):

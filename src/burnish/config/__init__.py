@@ -3,6 +3,7 @@
 from burnish.config.read import describe, load
 from burnish.config.recipe import Data, Evaluate, Feedback, Gate, Loop, Recipe, Serve
 from burnish.config.reinforcement import Rl
+from burnish.config.rewards import RewardPart
 from burnish.config.stages import Adapt, Paced, Preference, Reward, Sft
 from burnish.config.table import Table
 
@@ -17,6 +18,7 @@ __all__ = [
     "Preference",
     "Recipe",
     "Reward",
+    "RewardPart",
     "Rl",
     "Serve",
     "Sft",

@@ -137,10 +137,15 @@ class Recipe(Table):
     def stages_fit(self) -> Recipe:
         if self.preference is not None and self.rl is not None:
             raise ValueError("[preference] and [rl] are two ways to the turn's candidate: keep one of them")
-        if self.rl is not None and self.reward is None and self.rl.reward is None:
-            raise ValueError("[rl] needs a [reward] table, or an own reward as rl.reward")
+        learned = self.rl is not None and any(part.kind == "learned" for part in self.rl.paid)
+        if learned and self.reward is None:
+            raise ValueError(
+                "[rl] needs a [reward] table, or parts of the reward that are not learned as [[rl.rewards]]"
+            )
         if self.reward is not None and self.rl is None:
             raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
+        if self.reward is not None and not learned:
+            raise ValueError('no part of rl.rewards pays the learned [reward]: add a row with kind = "learned"')
         rows = self.preference is not None and "rows" in self.preference.learn_from
         if rows and self.data.preferences is None:
             raise ValueError(

@@ -6,21 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from burnish.config.rewards import RewardPart
 from burnish.config.stages import Paced
 from burnish.config.table import Auto, PartName, Positive, PositiveFloat
 
 
 class Rl(Paced):
-    """Reinforcement learning against the learned reward, an own one, or their sum."""
+    """Reinforcement learning against a reward: the learned one, or the weighted sum of ``rewards``."""
 
     algorithm: Literal["grpo"] | PartName = Field(
         default="grpo", description='"grpo", or an own credit function package.module:function: rewards to advantages.'
     )
-    reward: PartName | None = Field(
-        default=None,
-        description="An own reward, package.module:function: the reward without [reward], added to the learned one "
-        "with it.",
-    )
+    rewards: tuple[RewardPart, ...] = ()
     scale: Literal["group", "batch"] = Field(
         default="group", description="Divides advantages by their deviation within a group, or over the rollout."
     )
@@ -43,6 +40,19 @@ class Rl(Paced):
     demonstrations: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Weight of the SFT rows' likelihood inside rl."
     )
+
+    @property
+    def paid(self) -> tuple[RewardPart, ...]:
+        """The parts of the reward: the learned one alone where the recipe lists none."""
+        return self.rewards or (RewardPart(kind="learned"),)
+
+    @model_validator(mode="after")
+    def parts_have_names_of_their_own(self) -> Rl:
+        titles = [part.title for part in self.rewards]
+        twice = next((title for title in titles if titles.count(title) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two parts of the reward are called {twice}: give each a name")
+        return self
 
     @model_validator(mode="after")
     def credit_reads_its_keys(self) -> Rl:

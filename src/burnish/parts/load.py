@@ -6,8 +6,8 @@ import difflib
 import hashlib
 import importlib
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -54,9 +54,9 @@ class Parts:
 
     sft: Part | None = None
     preference: Part | None = None
-    reward: Part | None = None
     credit: Part | None = None
     metrics: tuple[Part, ...] = ()
+    rewards: Mapping[str, Part] = field(default_factory=dict)  # by name
 
 
 def parts_of(recipe: Recipe, folder: Path) -> Parts:
@@ -67,15 +67,15 @@ def parts_of(recipe: Recipe, folder: Path) -> Parts:
     """
     rl, sft = recipe.rl, recipe.sft.objective
     preference = recipe.preference.method if recipe.preference and ":" in recipe.preference.method else None
-    reward = rl.reward if rl else None
+    rewards = [row.function for row in rl.rewards if row.function] if rl else []
     credit = rl.algorithm if rl and ":" in rl.algorithm else None
-    found = load([name for name in (sft, preference, reward, credit, *recipe.evaluate.metrics) if name], folder)
+    found = load([name for name in (sft, preference, credit, *rewards, *recipe.evaluate.metrics) if name], folder)
     return Parts(
         found[sft] if sft else None,
         found[preference] if preference else None,
-        found[reward] if reward else None,
         found[credit] if credit else None,
         tuple(found[name] for name in recipe.evaluate.metrics),
+        {name: found[name] for name in rewards},
     )
 
 

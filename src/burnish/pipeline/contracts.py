@@ -28,8 +28,7 @@ def contract_lines(project: Project, rows: Sequence[Row]) -> list[str]:
 
         _, values = method_of(project.recipe, own=parts.preference)
         kept.append(("own loss", parts.preference, own_contract(parts.preference, values)))
-    if parts.reward:
-        kept.append(("own reward", parts.reward, score_contract(parts.reward, examples)))
+    kept += [("own reward", part, score_contract(part, examples)) for part in parts.rewards.values()]
     if parts.credit:
         kept.append(("own credit", parts.credit, credit_contract(parts.credit.name, parts.credit)))
     return [f"{what} {part.name} ({_short(part.source)}): {', '.join(held)}: kept" for what, part, held in kept]

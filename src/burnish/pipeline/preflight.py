@@ -295,7 +295,7 @@ def _advice(project: Project, examples: Examples, held_out: int, raters: int | N
     votes = project.votes_cast() if project.has_store else 0
     known = project.raters_known() if project.has_store else 0
     answered = sum(row.answer is not None for row in examples.splits["train"])
-    own = recipe.rl is not None and recipe.rl.reward is not None
+    own = recipe.rl is not None and any(part.kind != "learned" for part in recipe.rl.paid)
     people = known if raters is None else raters
     seconds, fits = (cost.seconds, cost.fits) if cost else (None, None)
     lines = advise(Situation(answered, held_out, votes, people, simulated, seconds, fits, own))

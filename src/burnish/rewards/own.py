@@ -1,25 +1,32 @@
-"""An own reward as a scorer of sampled answers."""
+"""An own reward as a part of what sampled answers are paid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from burnish.errors import PartError
 from burnish.parts import Part
 from burnish.parts.contract import number_of
-from burnish.records import Row
-from burnish.sampling import Sample
+from burnish.rewards.scores import Asked, Groups, Paid
 from burnish.tasks.chat import ChatTask
 
 
-def score_replies(
-    part: Part, task: ChatTask, rows: Sequence[Row], samples: Sequence[Sequence[Sample]]
-) -> list[list[float]]:
-    """What an own reward says about every answer to every row.
+def score_replies(part: Part, task: ChatTask, asked: Sequence[Asked], samples: Groups, may_fail: bool) -> Paid:
+    """What an own reward says about every answer to every prompt.
 
     Raises:
-        PartError: It raised, or returned anything but a finite number; names the row.
+        PartError: It raised, or returned anything but a finite number, and may not fail; names the row.
     """
-    return [
-        [number_of(part, task.reply(row, sample), row.number) for sample in group]
-        for row, group in zip(rows, samples, strict=True)
-    ]
+    values: list[list[float | None]] = []
+    why = None
+    for prompt, group in zip(asked, samples, strict=True):
+        values.append([])
+        for sample in group:
+            try:
+                values[-1].append(number_of(part, task.reply(prompt.row, sample), prompt.row.number))
+            except PartError as error:
+                if not may_fail:
+                    raise
+                values[-1].append(None)
+                why = str(error)
+    return Paid(values, why)

@@ -1,4 +1,4 @@
-"""The online stage: policy optimisation against the learned reward, an own one or their sum, on a leash."""
+"""The online stage: policy optimisation against a reward, learned or summed of parts, on a leash."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 
 from burnish.config import Recipe
 from burnish.models.artifacts import Loaded, load_reward, load_version, save_version
-from burnish.models.reward import RewardModel
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, entropy_term, kl_term, likelihood_term, policy_term
-from burnish.parts import Part, Parts, credit_contract, examples_of, score_contract, sources
+from burnish.parts import Parts, credit_contract, examples_of, score_contract, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
-from burnish.rewards.learned import score_answers
-from burnish.rewards.own import score_replies
-from burnish.rewards.scores import Asked, Combined, Score, Weighted
+from burnish.rewards.build import reward_of
+from burnish.rewards.scores import Asked
 from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
@@ -47,8 +45,8 @@ def train_online(
 ) -> Record:
     """Improve ``start`` against a reward into a new version; the reference is ``start``, frozen.
 
-    The reward is the learned one (``reward``), the recipe's own, or their sum. Of the checkpoints within the budgets
-    of KL and length, the one with the highest reward on dev prompts is kept.
+    The reward is the learned one (``reward``) or the weighted sum of the recipe's parts. Of the checkpoints within
+    the budgets of KL and length, the one with the highest reward on dev prompts is kept.
 
     Raises:
         PartError: An own reward or credit function breaks its contract, or raises.
@@ -75,7 +73,7 @@ def train_online(
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=frozen.model,
-            score=_score(parts.reward, task, learned),
+            score=reward_of(recipe, parts, task, learned),
             credit=parts.credit or partial(CREDIT[table.algorithm], scale=table.scale),
             keep=keep,
             prompts=[Asked(task.prompt_ids(row), row) for row in rows],
@@ -104,7 +102,7 @@ def _work(
             "rl": recipe.rl.model_dump(mode="json") | {n: c.value for n, c in choices.items()},
             "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
-            **sources((parts.reward, parts.credit)),
+            **sources((*parts.rewards.values(), parts.credit)),
         },
         parents=(start, *((reward,) if reward else ()), dataset),
         seed=derive_seed(recipe.seed, "rl"),
@@ -113,29 +111,10 @@ def _work(
 
 
 def _require_contracts(parts: Parts, rows: Sequence[Row]) -> None:
-    if parts.reward:
-        score_contract(parts.reward, examples_of(rows))
+    for part in parts.rewards.values():
+        score_contract(part, examples_of(rows))
     if parts.credit:
         credit_contract(parts.credit.name, parts.credit)
-
-
-def _score(own: Part | None, task: ChatTask, learned: RewardModel | None) -> Score:
-    """The learned reward, the own one, or their sum."""
-    parts = []
-    if learned is not None:
-
-        def by_model(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
-            ids = [[sample.ids for sample in group] for group in samples]
-            return score_answers(learned, [prompt.ids for prompt in asked], ids)
-
-        parts.append(Weighted("learned", by_model))
-    if own is not None:
-
-        def by_part(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[list[float]]:
-            return score_replies(own, task, [prompt.row for prompt in asked], samples)
-
-        parts.append(Weighted(own.name, by_part))
-    return Combined(tuple(parts))
 
 
 def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:

@@ -13,7 +13,7 @@ from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult
-from burnish.rewards.scores import Asked, Score, Scores
+from burnish.rewards.scores import Asked, Score, Scores, rewarded
 from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
 from burnish.training.held_out import Stop
@@ -90,20 +90,23 @@ class Rollouts:
         return self._figures
 
     def measure(
-        self, engine: Sampler, asked: Sequence[Asked], n: int, seed: int
+        self, engine: Sampler, asked: Sequence[Asked], n: int, seed: int, rollout: int | None = None
     ) -> tuple[list[list[Sample]], list[Tree], dict[str, Any]]:
-        """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures."""
-        prompts = [prompt.ids for prompt in asked]
-        samples = engine.sample(prompts, n, replace(self.params, seed=seed))
-        scores = self.score(asked, samples)
+        """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures.
+
+        Answers without a reward are in the samples alone. ``rollout`` is the number of a rollout, None for a look.
+        """
+        sampled = engine.sample([prompt.ids for prompt in asked], n, replace(self.params, seed=seed))
+        scores = self.score(asked, sampled, self.state.setdefault("scales", {}), rollout)
+        paid, samples, scores = rewarded(asked, sampled, scores, least=min(n, 2))
         advantages = self.credit(scores.total) if n > 1 else [[0.0] for _ in scores.total]
         trees = self._with_reference(
             [
-                Tree(prompt, tuple(_answer(s, a, row) for s, a in zip(group, advantage, strict=True)))
-                for row, (prompt, group, advantage) in enumerate(zip(prompts, samples, advantages, strict=True))
+                Tree(prompt.ids, tuple(_answer(s, a, row) for s, a in zip(group, advantage, strict=True)))
+                for row, (prompt, group, advantage) in enumerate(zip(paid, samples, advantages, strict=True))
             ]
         )
-        return samples, trees, _figures(samples, scores, trees)
+        return sampled, trees, _figures(samples, scores, trees)
 
     def on_dev(self, engine: Sampler | None = None) -> dict[str, float]:
         """The policy on the dev prompts, one answer each: reward and its parts, KL, length, share of cut answers."""
@@ -134,7 +137,7 @@ class Rollouts:
         engine, self._engine = self._engine or self.sampler(), None
         chosen = self._chosen(rollout)
         seed = derive_seed(self.seed, "rollout", str(rollout))
-        samples, trees, figures = self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed)
+        samples, trees, figures = self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed, rollout)
         self._figures = {**figures, "samples": self.keep(step, chosen, samples)}
         return trees
 
