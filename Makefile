@@ -39,10 +39,12 @@ lint: .venv/dev  ## format, lint and types
 mutants: .venv/dev  ## put each known bug in and demand that a test sees it
 	@$(BIN)/python tests/mutations/run.py
 
-bench: .venv/dev  ## measure; TRL=PYTHON of an environment with trl==1.16.0 adds the peer
-	@$(BIN)/python benchmarks/training.py $(if $(TRL),--trl $(TRL))
+bench: .venv/dev  ## measure; TRL=PYTHON (an environment with trl==1.16.0) adds the peer; WORK=sft|dpo|reward|frozen one work
+	@$(BIN)/python benchmarks/training.py $(if $(TRL),--trl $(TRL)) $(if $(WORK),--only $(WORK))
+ifndef WORK
 	@$(BIN)/python benchmarks/growth.py
 	@$(BIN)/python benchmarks/engine.py
+endif
 
 docs: .venv/dev  ## write the generated pages of docs/reference
 	@$(BIN)/python docs/generate.py

@@ -3,7 +3,8 @@
 Counted are the products of the linear layers, of their adapters, of the output head and of attention: forward, input
 gradient, and the adapters' own gradients. Norms, gates, softmax, positions and all copying are not, so a share of 100 %
 cannot be reached. Each shape is timed alone, on several different weights, in the faster of the two orders that torch
-can take; of attention's squares only the part below the diagonal counts.
+can take; of attention's squares only the part below the diagonal counts. Streams of nearly as many tokens share a
+timing: it is taken at a multiple of 64 tokens and counted in proportion.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -21,50 +22,56 @@ from burnish.models.layer import LINEARS
 from burnish.objectives import Span, Stream
 
 Shape = tuple[int, int, int]  # rows, inner, columns
+NEAR = 64  # tokens between two timings
 
 
-def products(base: LanguageModel, stream: Stream, rank: int, first: int, head: bool, reference: bool) -> Counter[Shape]:
-    """The products of one stream whose layers from ``first`` on are trained, by shape."""
-    tokens, supervised = len(stream.ids_T), len(stream.take_S)
-    found: Counter[Shape] = Counter()
+def products(
+    base: LanguageModel, stream: Stream, rank: int, first: int, head: bool, reference: bool
+) -> dict[Shape, float]:
+    """How often each product is taken for one stream whose layers from ``first`` on are trained, by shape."""
+    tokens, times = _near(len(stream.ids_T))
+    found: dict[Shape, float] = defaultdict(float)
     for number, layer in enumerate(base.trunk.layers):
         for name in LINEARS:
             wide, deep = layer.get_submodule(name).weight.shape  # outputs, inputs
             if reference:
-                found[tokens, deep, wide] += 1
+                found[tokens, deep, wide] += times
             if number < first:
                 continue
-            found[tokens, deep, wide] += 1
+            found[tokens, deep, wide] += times
             if number > first or name not in LINEARS[:3]:  # nothing below the first trained layer wants a gradient
-                found[tokens, wide, deep] += 1
-            found[tokens, deep, rank] += 1  # x A^T
-            found[tokens, rank, wide] += 1  # (x A^T) B^T
-            found[tokens, wide, rank] += 1  # g B
-            found[tokens, rank, deep] += 1  # (g B) A
-            found[rank, tokens, deep] += 1  # A's gradient
-            found[wide, tokens, rank] += 1  # B's gradient
+                found[tokens, wide, deep] += times
+            found[tokens, deep, rank] += times  # x A^T
+            found[tokens, rank, wide] += times  # (x A^T) B^T
+            found[tokens, wide, rank] += times  # g B
+            found[tokens, rank, deep] += times  # (g B) A
+            found[rank, tokens, deep] += times  # A's gradient
+            found[wide, tokens, rank] += times  # B's gradient
     if head:
+        supervised, times = _near(len(stream.take_S))
         words, width = base.head.shape
-        found[supervised, width, words] += 2 if reference else 1
-        found[supervised, words, width] += 1
+        found[supervised, width, words] += times * (2 if reference else 1)
+        found[supervised, words, width] += times
     return found
 
 
-def seconds_of(shapes: Counter[Shape], repeats: int = 5) -> float:
-    """The seconds of all these products, each shape timed alone."""
-    return sum(_seconds(shape, repeats) * count for shape, count in shapes.items())
+def _near(tokens: int) -> tuple[int, float]:
+    """The multiple of ``NEAR`` to time instead, and what one of its timings counts."""
+    near = max(NEAR, round(tokens / NEAR) * NEAR)
+    return near, tokens / near
 
 
 def bound(streams: Sequence[Stream], base: LanguageModel, rank: int, first: int, head: bool, reference: bool) -> float:
     """Seconds of the streams' products."""
-    total: Counter[Shape] = Counter()
+    total: dict[Shape, float] = defaultdict(float)
     depth = len(base.trunk.layers)
     attended = 0.0
     for stream in streams:
-        total += products(base, stream, rank, first, head, reference)
+        for shape, count in products(base, stream, rank, first, head, reference).items():
+            total[shape] += count
         times = 6 * (depth - first) + 2 * depth * reference  # two products forward, four for the gradients
         attended += times * sum(_attention(span, base) for span in stream.spans)
-    return seconds_of(total) + attended
+    return sum(_seconds(shape) * count for shape, count in total.items()) + attended
 
 
 def _attention(span: Span, base: LanguageModel) -> float:
@@ -88,7 +95,7 @@ def _scores(heads: int, rows: int, width: int, columns: int) -> float:
     return statistics.median(once() for _ in range(5))
 
 
-def _seconds(shape: Shape, repeats: int) -> float:
+def _seconds(shape: Shape, repeats: int = 5) -> float:
     rows, inner, columns = shape
     left = torch.randn(rows, inner)
     right = [torch.randn(inner, columns) for _ in range(1 if inner * columns > 1 << 22 else 6)]

