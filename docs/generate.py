@@ -14,6 +14,7 @@ import typer
 from burnish import config
 from burnish.cli import commands_look, commands_run, commands_serve, commands_tune  # noqa: F401  (they register)
 from burnish.cli.main import app
+from burnish.config.algorithms import KEYS, READS
 
 PAGES = Path(__file__).parent / "reference"
 
@@ -34,7 +35,19 @@ def recipe_page() -> str:
             title = f"`[[{head}]]`" if head in ("gate", "rl.rewards") else f"`[{head}]`" if head else "Top level"
             lines += ["", f"## {title}", "", "| key | default | meaning |", "|---|---|---|"]
         lines.append(f"| `{name}` | `{default}` | {meaning} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_algorithms()]) + "\n"
+
+
+def _algorithms() -> list[str]:
+    """What "auto" is in each algorithm of [rl]; a key without a value is not read, and giving it is an error."""
+    lines = ["", "## What each algorithm of `[rl]` reads", "", "What auto is. A key without a value is not read, and "
+             "giving it is an error. An own credit function reads what grpo does, without `scale`.", ""]  # fmt: skip
+    lines += [f"| key | {' | '.join(f'`{name}`' for name in READS)} |", "|---" * (1 + len(READS)) + "|"]
+    return lines + [f"| `rl.{k}` | {' | '.join(_shown(reads.get(k)) for reads in READS.values())} |" for k in KEYS]
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def command_page() -> str:

@@ -47,6 +47,39 @@ def test_a_recipe_takes_its_name_from_the_file_and_its_defaults(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ('algorithm = "rloo"\nscale = "batch"', "scale is not read by rloo: take it out, it reads clip, kl, "),
+        ('algorithm = "mine:credit"\nscale = "batch"', "scale is not read by mine:credit"),
+        ('algorithm = "gspo"\naggregate = "token"', "aggregate is not read by gspo"),
+        ('algorithm = "reinforce++"\ndynamic_sampling = 2', "dynamic_sampling is not read by reinforce++"),
+        ("group = 1", "a group of 1 has nothing to be compared with, and grpo compares"),
+        (
+            'algorithm = "mine:credit"\ngroup = 1',
+            "a group of 1 has nothing to be compared with, and mine:credit compares",
+        ),
+        ('kl_in = "reward"\nkl_estimator = "k3"', "in the reward k3 has not the KL's gradient"),
+        ('algorithm = "rloo"\nkl_estimator = "k2"', "in the reward k2 has not the KL's gradient"),
+        ("kl_target = 0.1", 'kl_target adapts the weight of the KL in the reward: add kl_in = "reward"'),
+        ("prompts = 3\nminibatches = 4", "3 prompts cannot be cut into 4 minibatches"),
+    ],
+)
+def test_a_key_that_the_algorithm_does_not_read_is_an_error_that_names_it(tmp_path: Path, keys: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, GOOD.replace("clip = [0.1, 0.3]", keys))
+    assert error.value.exit_code == 2
+    assert "line 13" in str(error.value) and f"[rl]: {said}" in str(error.value)
+
+
+def test_keys_that_the_recipe_leaves_open_are_the_algorithms_own(tmp_path: Path) -> None:
+    rl = load(tmp_path, GOOD.replace("clip = [0.1, 0.3]", 'algorithm = "reinforce++"\ngroup = 1\nkl_in = "loss"')).rl
+    assert rl is not None
+    knobs = rl.knobs()
+    assert (knobs.clip, knobs.kl_in, knobs.kl_estimator, knobs.minibatches) == ((0.2, 0.2), "loss", "k1", 2)
+    assert load(tmp_path, GOOD.replace("clip = [0.1, 0.3]", 'kl_in = "reward"')).rl.knobs().kl_estimator == "k1"
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("learning_rate = 1e-4", "lerning_rate = 1e-4", ['"sft.lerning_rate"', "line 9", "learning_rate"]),

@@ -25,7 +25,8 @@ def test_every_logged_figure_is_defined() -> None:
     from burnish.evaluation.metrics import METRICS
 
     defined = set(re.findall(r"`([^`]+)`", (REFERENCE / "metrics.md").read_text()))
-    names = set(METRICS) | _keys("training/loop.py", "update") | _keys("training/rollouts.py", "_figures", "held_out")
+    names = set(METRICS) | _keys("training/loop.py", "update") | _keys("training/rollouts.py", "_collect", "held_out")
+    names |= _keys("training/measured.py", "figures") | _keys("training/algorithms.py", "lesson")
     terms, metrics = _terms_and_metrics()
     assert {"likelihood", "kto", "mismatch"} <= terms and {"margin", "point", "kl"} <= metrics  # the search finds some
     missing = {name for name in names | terms if name not in defined}
@@ -42,11 +43,19 @@ def test_every_figure_that_a_chart_knows_is_defined() -> None:
 
 
 def _keys(file: str, *functions: str) -> set[str]:
-    """The constant keys of dictionaries in these functions of a file."""
+    """The constant keys of dictionaries in these functions of a file, and those that are set on ``figures``."""
     tree = ast.parse((ROOT / "src" / "burnish" / file).read_text())
     wanted = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in functions]
     assert wanted, f"{file} has no {functions}"
-    return {key for function in wanted for node in ast.walk(function) for key in _constants(node)}
+    nodes = [node for function in wanted for node in ast.walk(function)]
+    return {key for node in nodes for key in _constants(node) | _set_on_figures(node)}
+
+
+def _set_on_figures(node: ast.AST) -> set[str]:
+    """The constant key of ``figures[key] = ...``."""
+    at = node.targets[0] if isinstance(node, ast.Assign) else None
+    named = isinstance(at, ast.Subscript) and isinstance(at.value, ast.Name) and at.value.id == "figures"
+    return {at.slice.value} if named and isinstance(at.slice, ast.Constant) else set()
 
 
 def _terms_and_metrics() -> tuple[set[str], set[str]]:

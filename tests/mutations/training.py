@@ -14,8 +14,8 @@ MUTATIONS = [
     Mutation(
         "averaging per micro-batch",
         GRADIENT,
-        "loss = loss + term.weight * result.total / counts[term.name]",
-        "loss = loss + term.weight * result.total / max(result.units, 1.0)",
+        "loss = loss + weight * result.total / divisor",
+        "loss = loss + weight * result.total / max(result.units, 1.0)",
         TESTS + "test_loop.py::test_the_gradient_does_not_depend_on_the_cut",
     ),
     Mutation(
@@ -35,7 +35,7 @@ MUTATIONS = [
     Mutation(
         "a window without a supervised token trains silently",
         GRADIENT,
-        "if not any(counts[term.name] for term in self.terms if term.weight):",
+        "if not any(weight for weight, _ in parts.values()):",
         "if False:",
         TESTS + "test_loop.py::test_a_window_without_a_supervised_token_leaves_the_weights_alone",
     ),
@@ -189,14 +189,14 @@ MUTATIONS = [
     Mutation(
         "a killed rollout is another one when replayed",
         ROLLOUTS,
-        'seed = derive_seed(self.seed, "rollout", str(rollout))',
+        'seed = derive_seed(self.seed, "rollout", str(rollout), *([str(draw)] if draw else []))',
         'seed = derive_seed(self.seed, "rollout", str(id(self._groups)))',
         TESTS + "test_rollouts.py::test_a_rollout_is_replayed_whole",
     ),
     Mutation(
         "a reward that is not finite counts as a reward",
-        ROLLOUTS,
-        "if not all(map(math.isfinite, all_rewards)):",
+        "src/burnish/training/measured.py",
+        "if not all(map(math.isfinite, rewards)):",
         "if False:",
         TESTS + "test_rollouts.py::test_a_reward_that_is_not_finite_stops",
     ),

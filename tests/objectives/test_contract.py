@@ -53,6 +53,8 @@ def test_every_method_keeps_every_contract(name: str, settings: dict[str, float]
         (pairwise_term(), "pairs"),
         (policy_term(), "groups"),
         (policy_term(unit="sequence"), "groups"),
+        (policy_term(unit="sequence", ratio="sequence", clip=(2.0, 2.0)), "groups"),
+        (policy_term(longest=10), "groups"),
         (entropy_term(1.0), "groups"),
     ],
     ids=lambda value: getattr(value, "name", value),

@@ -67,7 +67,7 @@ def require_close(terms: Sequence[Term], trees: Sequence[Tree], rows: Sequence[d
             read = term.statistic.read(Outputs(mismatched_S), pack(other, 10_000)[0])
             stream.window = {term.name: float(read.total) / read.units}
     results = [(term, term.loss(Outputs(logp_S), stream)) for term in terms]
-    total = sum(term.weight * result.total / term.count(trees) for term, result in results)
+    total = sum(term.weight * result.total / term.divided_by(trees) for term, result in results)
     total.backward()
     torch.testing.assert_close(total.detach(), torch.tensor(loss), rtol=1e-4, atol=0)
     torch.testing.assert_close(logp_S.grad, flat(rows, "gradient"), **CLOSE)
@@ -127,10 +127,8 @@ def test_policy(case: str) -> None:
         Tree([1], (as_answer(row, old_logp=row["old_logp"], advantage=[advantage] * len(row["logp"])),))
         for row, advantage in zip(rows, given["advantages"], strict=True)
     ]
-    terms = [policy_term(unit="sequence" if case == "grpo" else "token", clip=(0.2, 0.28))]
-    if "length" in given:  # Dr. GRPO divides by a constant, answers times the greatest length
-        sums = policy_term()
-        terms = [Term("policy", "sequence", 1.0, lambda trees: len(trees) * given["length"], sums.loss)]
+    unit = "sequence" if case == "grpo" else "token"
+    terms = [policy_term(unit=unit, clip=(0.2, 0.28), longest=given.get("length"))]
     if "kl" in given:
         terms.append(kl_term(given["kl"], "k3"))
     require_close(terms, trees, rows, given["loss"])

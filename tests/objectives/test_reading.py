@@ -60,6 +60,13 @@ def test_sums():
     assert reading.sums(values_S, weights_S, STREAM).tolist() == [2.0, 0.0, 4.0, 17.0, 7.0]
 
 
+def test_means():
+    values_S = tensor([1.0, 2.0, math.nan, 4.0, 5.0, 6.0, 7.0])
+    weights_S = tensor([1.0, 0.5, 0.0, 1.0, 1.0, 2.0, 1.0])
+    wanted = [2.0 / 1.5, 0.0, 4.0, 17.0 / 3, 7.0]
+    assert reading.means(values_S, weights_S, STREAM).tolist() == pytest.approx(wanted)
+
+
 def test_count_votes_and_require():
     assert reading.count_votes(TREES, "preference", 2) == 4.0
     assert reading.count_votes(TREES, "label", 1) == 1.0

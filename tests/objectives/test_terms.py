@@ -140,6 +140,28 @@ def test_sequence_policy_takes_each_answers_mean():
     assert result.units == pytest.approx(2.0)
 
 
+def test_policy_with_one_ratio_for_an_answer():
+    """Log ratios 0.3 and 0.1 of one answer: both tokens have exp(0.2), and half of the answer's gradient each."""
+    trees = [sampled(1, [1.0], 2), sampled(2, [-2.0], 1)]
+    logp_S = leaf(-0.7, -0.9, -1.1)
+    term = policy_term(unit="sequence", ratio="sequence", clip=(0.3, 0.3))
+    result = term.loss(Outputs(logp_S), pack(trees, 100)[0])
+    assert result.total.item() == pytest.approx(-math.exp(0.2) + 2 * math.exp(-0.1), rel=1e-5)
+    assert term.count(trees) == result.units == pytest.approx(2.0)
+    result.total.backward()
+    assert logp_S.grad.tolist() == pytest.approx([-math.exp(0.2) / 2] * 2 + [2 * math.exp(-0.1)], rel=1e-5)
+    clipped = policy_term(unit="sequence", ratio="sequence", clip=(0.3, 0.15)).loss(Outputs(logp_S), pack(trees, 9)[0])
+    assert clipped.metrics["clip_share"].item() == pytest.approx(1.0)  # of two answers, the one that went too far
+
+
+def test_policy_divided_by_a_constant_says_so():
+    """A token of a short answer weighs as much as one of a long: count 6 tokens, divisor 2 answers of up to 10."""
+    trees = [sampled(1, [1.0], 4), sampled(2, [1.0], 2)]
+    term = policy_term(longest=10)
+    assert term.count(trees) == 6.0 and term.divided_by(trees) == 20.0
+    assert policy_term().divided_by(trees) == 6.0
+
+
 def test_terms_without_a_unit_are_zero_and_keep_a_gradient():
     logp_S = leaf(-1.0, -2.0)
     stream = pack([written(1, 2, 3)], 100)[0]

@@ -14,8 +14,7 @@ import pytest
 from burnish.errors import PartError
 from burnish.parts import Part, credit_contract, examples_of, score_contract
 from burnish.records import Message, Reply, Row
-from burnish.training.credit import grpo
-from burnish.training.online import CREDIT
+from burnish.training.credit import dr_grpo, grpo, rloo
 
 ROWS = [Row((Message("user", f"Where is parcel {n}?"),), f"It is near {n}." if n % 2 else None, n) for n in range(1, 4)]
 Rewards = Sequence[Sequence[float]]
@@ -55,10 +54,12 @@ def test_a_score_that_breaks_it(score: Callable[..., Any], said: str) -> None:
         score_contract(part(score), examples_of(ROWS))
 
 
-@pytest.mark.parametrize("scale", ["group", "batch"])
-@pytest.mark.parametrize("name", sorted(CREDIT))
-def test_our_credits_keep_their_contract(name: str, scale: Any) -> None:
-    kept = credit_contract(name, partial(CREDIT[name], scale=scale))
+@pytest.mark.parametrize(
+    "credit",
+    [grpo.advantages, partial(grpo.advantages, scale="batch"), dr_grpo.advantages, rloo.advantages],
+)
+def test_our_credits_keep_their_contract(credit: Callable[[Rewards], list[list[float]]]) -> None:
+    kept = credit_contract("ours", credit)
     assert kept[-1] == "a group of one is refused"
 
 

@@ -204,7 +204,7 @@ def test_the_parts_of_a_recipe(tmp_path: Path) -> None:
         ('[rl]\n[[rl.rewards]]\nkind = "own"\nfunction = "evil.py"\n', "package.module:function"),
         ('[preference]\nlearn_from = ["compare"]\nmethod = "dpoo"\n', "\"preference.method\" cannot be 'dpoo'"),
         (f'[rl]\nalgorithm = "gpro"\n{PAID}', "\"rl.algorithm\" cannot be 'gpro'"),
-        (f'[rl]\nalgorithm = "mine:credit"\nscale = "batch"\n{PAID}', "rl.scale belongs to grpo"),
+        (f'[rl]\nalgorithm = "mine:credit"\nscale = "batch"\n{PAID}', "scale is not read by mine:credit"),
         ("[rl]\n", "or parts of the reward that are not learned"),
     ],
 )

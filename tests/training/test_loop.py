@@ -179,6 +179,20 @@ def test_a_count_that_differs_from_what_was_used_is_an_error(base: LanguageModel
         loop_of(model_on(base), tmp_path, Fixed(trees()), [padded]).run()
 
 
+def test_a_term_is_divided_by_its_divisor_and_weighed_by_its_schedule(base: LanguageModel, tmp_path: Path) -> None:
+    """Twice the count halves the gradient, and half the weight at the second update halves it again."""
+    found = []
+    plain = likelihood_term()
+    halved = replace(plain, divisor=lambda trees: 2 * plain.count(trees), schedule=lambda step: 1 / (1 + step))
+    for name, term, step in (("plain", plain, 1), ("halved", halved, 0), ("later", halved, 1)):
+        loop = loop_of(model_on(base), tmp_path / name, Fixed(trees()), [term], clip_norm=1e9)
+        figures = loop.update(step, trees())
+        found.append((figures["likelihood"], figures["loss"], figures["gradient_norm"]))
+    first = found[0]
+    assert found[1] == pytest.approx((first[0] / 2, first[1] / 2, first[2] / 2), rel=1e-4)
+    assert found[2] == pytest.approx((first[0] / 2, first[1] / 4, first[2] / 4), rel=1e-4)
+
+
 def test_a_window_without_a_supervised_token_leaves_the_weights_alone(base: LanguageModel, tmp_path: Path) -> None:
     model = model_on(base)
     before = {n: p.detach().clone() for n, p in model.parameters().items()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from burnish.config.algorithms import Knobs
 from burnish.errors import TrainingError
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
@@ -18,7 +20,7 @@ from burnish.objectives.stream import pack
 from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Engine, Params, Sample
-from burnish.training.credit import grpo
+from burnish.training.algorithms import ALGORITHMS, Inner, Leash, Plan
 from burnish.training.held_out import Stop
 from burnish.training.rollouts import Budgets, Rollouts
 
@@ -42,6 +44,9 @@ def by_length(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], scale
     return paid([[float(len(set(sample.ids))) for sample in group] for group in samples])
 
 
+GRPO = Plan(ALGORITHMS["grpo"].credit(Knobs()))
+
+
 def asked(*prompts: list[int]) -> list[Asked]:
     return [Asked(ids, Row((Message("user", str(ids)),), None, n)) for n, ids in enumerate(prompts, 1)]
 
@@ -51,7 +56,7 @@ def rollouts_of(model: LanguageModel, **changed: Any) -> Rollouts:
         "sampler": lambda: Engine(model.merged(), slots=8),
         "reference": model.frozen_copy(),
         "score": by_length,
-        "credit": grpo.advantages,
+        "plan": GRPO,
         "keep": lambda step, chosen, groups: [],
         "dev": asked([4, 4], [9, 3, 2], [12]),
         "prompts": asked([5, 6, 7], [8, 9], [10, 11, 12, 13], [3]),
@@ -79,13 +84,14 @@ def test_figures_by_hand(model: LanguageModel) -> None:
         [Sample((5, 6), (-1.0, -2.0), "stop"), Sample((5, 6), (-1.0, -2.0), "stop")],
         [Sample((7,), (-0.5,), "length"), Sample((7, 8, 9), (-1.0, -1.0, -1.0), "stop")],
     ]
-    rollouts = rollouts_of(model)
-    _, trees, figures = rollouts.measure(Fixed(groups), asked([5], [6]), 2, 0)
+    measured = rollouts_of(model).measure(Fixed(groups), asked([5], [6]), 2, 0)
+    trees, learned = GRPO.lesson(measured, 0.0)
+    figures = measured.figures()
     assert figures["reward"] == figures["reward/variety"] == pytest.approx((2 + 2 + 1 + 3) / 4)
     assert figures["length"] == 2.0
     assert figures["cut_share"] == 0.25
     assert figures["diversity"] == pytest.approx((0.5 + 1.0) / 2)
-    assert figures["idle_share"] == 0.5  # the first group's rewards are equal: 4 of 8 tokens carry nothing
+    assert learned["idle_share"] == 0.5  # the first group's rewards are equal: 4 of 8 tokens carry nothing
     reference = [r for t in trees for a in t.answers for r in a.streams["reference_logp"]]
     sampled = [-1.0, -2.0, -1.0, -2.0, -0.5, -1.0, -1.0, -1.0]
     assert figures["kl"] == pytest.approx(sum(s - r for s, r in zip(sampled, reference, strict=True)) / 8)
@@ -96,15 +102,16 @@ def test_an_answer_without_a_reward_leaves_its_group(model: LanguageModel) -> No
     groups = [[Sample((n,), (-1.0,), "stop") for n in (5, 6, 7)], [Sample((n,), (-1.0,), "stop") for n in (8, 9, 10)]]
     scores = Scores([[1.0, 3.0], [2.0]], {"judge": [[1.0, 3.0], [2.0]]}, [[0, 2], [1]], None, {"judge": 3}, "no answer")
     rollouts = rollouts_of(model, score=lambda *_: scores)
-    samples, trees, figures = rollouts.measure(Fixed(groups), asked([5], [6]), 3, 0, 0)
-    assert samples == groups  # people still read all of them
+    measured = rollouts.measure(Fixed(groups), asked([5], [6]), 3, 0, 0)
+    (trees, _), figures = GRPO.lesson(measured, 0.0), measured.figures()
+    assert measured.drawn == groups  # people still read all of them
     assert [[a.ids for a in tree.answers] for tree in trees] == [[(5,), (7,)]]  # one answer alone teaches nothing
     assert [a.streams["advantage"][0] for a in trees[0].answers] == pytest.approx([-1.0, 1.0])
     assert (figures["reward"], figures["reward/judge"], figures["reward/judge/failed"]) == (2.0, 2.0, 3.0)
     look = Scores([[], [2.0]], {"judge": [[], [2.0]]}, [[], [0]], None, {"judge": 1})
     alone = Fixed([group[:1] for group in groups])
-    *_, looked = rollouts_of(model, score=lambda *_: look).measure(alone, asked([5], [6]), 1, 0)
-    assert looked["reward"] == 2.0  # in a look no group is needed
+    looked = rollouts_of(model, score=lambda *_: look).measure(alone, asked([5], [6]), 1, 0)
+    assert looked.figures()["reward"] == 2.0  # in a look no group is needed
     none = Scores([[], []], {"judge": [[], []]}, [[], []], None, {"judge": 6}, "the judge is not there")
     with pytest.raises(TrainingError, match="no prompt of 2 has 2 answers with a reward: the judge is not there"):
         rollouts_of(model, score=lambda *_: none).measure(Fixed(groups), asked([5], [6]), 3, 0, 0)
@@ -167,10 +174,65 @@ def test_a_reward_that_is_not_finite_stops(model: LanguageModel) -> None:
     broken = rollouts_of(
         model,
         score=lambda p, a, *_: paid([[math.nan for _ in g] for g in a]),
-        credit=lambda r: [[0.0] * len(g) for g in r],
     )
     with pytest.raises(TrainingError, match="not finite"):
         broken.window(0)
+
+
+def test_a_rollout_is_cut_into_minibatches_and_passes(model: LanguageModel) -> None:
+    plan = replace(GRPO, inner=Inner(epochs=2, minibatches=3))
+    rollouts = rollouts_of(model, plan=plan, prompts_per_rollout=4)
+    windows = [rollouts.window(step) for step in range(6)]
+    assert [len(trees) for trees in windows] == [2, 1, 1, 2, 1, 1]  # all groups in each pass, none twice
+    prompts = [[tuple(tree.prompt) for trees in part for tree in trees] for part in (windows[:3], windows[3:])]
+    assert sorted(prompts[0]) == sorted(prompts[1]) and len(set(prompts[0])) == 4
+    assert prompts[0] != prompts[1]  # in another order
+    assert [rollouts.boundary(step) for step in range(7)] == [True, *[False] * 5, True]
+    again = rollouts_of(model, plan=plan, prompts_per_rollout=4)
+    again.window(0)
+    assert again.window(4) == windows[4]
+
+
+def equal_for(*silent: int) -> Any:
+    """Rewards that are all equal on the prompts that begin with these ids."""
+
+    def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], *_: Any) -> Scores:
+        found = [
+            [0.0 if prompt.ids[0] in silent else float(n * n) for n, _ in enumerate(group)]
+            for prompt, group in zip(asked, samples, strict=True)
+        ]
+        return paid(found)
+
+    return score
+
+
+def test_groups_that_teach_nothing_are_replaced(model: LanguageModel) -> None:
+    plan = replace(GRPO, draws=8)
+    rollouts = rollouts_of(model, plan=plan, score=equal_for(5, 8))
+    for step in (0, 2):
+        trees = [*rollouts.window(step), *rollouts.window(step + 1)]
+        assert len(trees) == 2 and all(tree.prompt[0] in (10, 3) for tree in trees)
+    rollouts.window(0)
+    first = rollouts.figures()
+    assert first["idle_share"] == 0.0
+    again = rollouts_of(model, plan=plan, score=equal_for(5, 8))
+    again.window(0)
+    assert again.figures() == first
+
+
+def test_where_no_group_teaches_anything_the_rollout_is_as_large_and_says_so(model: LanguageModel) -> None:
+    rollouts = rollouts_of(model, plan=replace(GRPO, draws=2), score=equal_for(5, 8, 10, 3))
+    assert len(rollouts.window(0)) + len(rollouts.window(1)) == 2
+    rollouts.window(0)
+    assert rollouts.figures()["redrawn_share"] == 2.0 and rollouts.figures()["idle_share"] == 1.0
+
+
+def test_the_weight_of_the_kl_follows_its_target_and_a_replay_follows_it_too(model: LanguageModel) -> None:
+    """The start is the policy: a KL of zero is too little, so that the weight falls by a fiftieth each rollout."""
+    rollouts = rollouts_of(model, plan=replace(GRPO, kl=Leash(0.5, in_reward=True, target=0.1)))
+    for step, wanted in ((0, 0.5), (2, 0.49), (2, 0.49), (4, 0.4802)):
+        rollouts.window(step)
+        assert rollouts.figures()["kl_weight"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_sampler_and_trainer_agree_and_a_difference_stops(model: LanguageModel) -> None:

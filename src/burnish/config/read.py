@@ -80,7 +80,9 @@ def _explain(error: ValidationError, path: Path, text: str) -> ConfigError:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         return ConfigError(f'the required key "{name}" is missing', where=str(path), mend=f"add {keys[-1]} = ...")
-    what = f'"{name}" cannot be {first["input"]!r}: {message}' if keys else message
+    whole = isinstance(first["input"], dict)  # a rule over several keys of a table
+    what = f"[{name}]: {message}" if keys and whole else message
+    what = f'"{name}" cannot be {first["input"]!r}: {message}' if keys and not whole else what
     quoted = first["type"] in ("float_type", "int_type") and _is_number(first["input"])
     mend = f"write the number without quotes: {keys[-1]} = {first['input']}" if quoted else _meaning(keys)
     return ConfigError(what, where=_place(path, text, keys), mend=mend)

@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from burnish.config.algorithms import ALONE, KEYS, Knobs, reads
 from burnish.config.rewards import RewardPart
 from burnish.config.stages import Paced
-from burnish.config.table import Auto, PartName, Positive, PositiveFloat
+from burnish.config.table import Auto, NotNegative, PartName, Positive, PositiveFloat, Share, default_of
 
 
 class Rl(Paced):
     """Reinforcement learning against a reward: the learned one, or the weighted sum of ``rewards``."""
 
-    algorithm: Literal["grpo"] | PartName = Field(
-        default="grpo", description='"grpo", or an own credit function package.module:function: rewards to advantages.'
+    algorithm: Literal["grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce++"] | PartName = Field(
+        default="grpo", description="How rewards become a lesson; or an own credit function package.module:function."
     )
     rewards: tuple[RewardPart, ...] = ()
-    scale: Literal["group", "batch"] = Field(
-        default="group", description="Divides advantages by their deviation within a group, or over the rollout."
+    updates: Positive = Field(
+        default=12, description="Optimizer updates; a rollout has inner_epochs x minibatches of them."
     )
-    updates: Positive = Field(default=12, description="Optimizer updates; two per rollout.")
     prompts: Positive = Field(default=8, description="Prompts per rollout.")
-    group: Annotated[int, Field(ge=2)] = Field(default=8, description="Answers sampled per prompt.")
+    group: Positive = Field(default=8, description="Answers sampled per prompt; only reinforce++ can do with 1.")
     learning_rate: PositiveFloat | Auto = Field(default="auto", description="Learning rate; auto is 3e-4.")
-    kl: Annotated[float, Field(ge=0)] | Auto = Field(
-        default="auto", description="Weight of KL to the start version; auto is 0.02."
+    inner_epochs: Positive | Auto = Field(default="auto", description="Passes over the answers of a rollout.")
+    minibatches: Positive | Auto = Field(
+        default="auto", description="Updates in a pass: the rollout's groups are cut into so many parts."
     )
-    clip: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(0.2, 0.28), description="Lower and upper clip of the ratio."
+    clip: tuple[PositiveFloat, PositiveFloat] | Auto = Field(
+        default="auto", description="Lower and upper clip of the ratio of new to old probability."
+    )
+    aggregate: Literal["token", "sequence", "constant"] | Auto = Field(
+        default="auto",
+        description="How tokens add up: every token weighs alike; every answer does (its tokens' mean); or answers are "
+        "summed and divided by evaluate.max_new_tokens, whatever their length.",
+    )
+    scale: Literal["group", "batch"] | Auto = Field(
+        default="auto", description="Divides advantages by their deviation within a group, or over the rollout."
+    )
+    kl: Annotated[float, Field(ge=0)] | Auto = Field(
+        default="auto", description="Weight of KL to the start version; auto is 0.02, and 0 in dr_grpo and dapo."
+    )
+    kl_in: Literal["loss", "reward"] | Auto = Field(
+        default="auto", description="Whether the KL is a term of the loss or taken off the reward of each token."
+    )
+    kl_estimator: Literal["k1", "k2", "k3"] | Auto = Field(
+        default="auto",
+        description="How it is estimated: auto is k3 in the loss, and k1 in the reward, where no other has the right "
+        "gradient.",
+    )
+    kl_target: PositiveFloat | Literal["off"] | Auto = Field(
+        default="auto",
+        description="KL in nats per token that the weight is adapted to, rollout by rollout; the KL is in the reward.",
+    )
+    entropy: Annotated[float, Field(ge=0)] | Auto = Field(
+        default="auto", description="Weight of the entropy, which is kept up by it."
+    )
+    dynamic_sampling: NotNegative | Auto = Field(
+        default="auto",
+        description="Times that prompts are drawn again in the place of groups whose rewards are all equal.",
+    )
+    overlong: Share | Auto = Field(
+        default="auto",
+        description="The last share of evaluate.max_new_tokens in which the reward falls by up to 1; 0 is off.",
     )
     stop_kl: PositiveFloat = Field(
         default=0.15, description="Stops when KL per token to the start version exceeds this."
@@ -37,14 +73,26 @@ class Rl(Paced):
     stop_length: PositiveFloat = Field(
         default=0.3, description="Stops when the mean length has moved by more than this share."
     )
-    demonstrations: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Weight of the SFT rows' likelihood inside rl."
+    demonstrations: Annotated[float, Field(ge=0)] | Auto = Field(
+        default="auto", description="Weight of the SFT rows' likelihood inside rl (PPO-ptx)."
     )
 
     @property
     def paid(self) -> tuple[RewardPart, ...]:
         """The parts of the reward: the learned one alone where the recipe lists none."""
         return self.rewards or (RewardPart(kind="learned"),)
+
+    def given(self) -> dict[str, object]:
+        """Every key that the algorithm reads with its value: the recipe's, or the algorithm's own."""
+        own = dict(reads(self.algorithm))
+        if self.kl_in == "reward":
+            own["kl_estimator"] = "k1"
+        return {key: value if (asked := getattr(self, key)) == "auto" else asked for key, value in own.items()}
+
+    def knobs(self) -> Knobs:
+        """The keys that only some algorithms read, resolved."""
+        names = {field.name for field in fields(Knobs)}
+        return Knobs(**{key: value for key, value in self.given().items() if key in names})  # type: ignore[arg-type]
 
     @model_validator(mode="after")
     def parts_have_names_of_their_own(self) -> Rl:
@@ -55,7 +103,21 @@ class Rl(Paced):
         return self
 
     @model_validator(mode="after")
-    def credit_reads_its_keys(self) -> Rl:
-        if ":" in self.algorithm and "scale" in self.model_fields_set:
-            raise ValueError(f"rl.scale belongs to grpo: {self.algorithm} gets the rewards alone; take scale out")
+    def keys_have_a_use(self) -> Rl:
+        known = reads(self.algorithm)
+        for key in KEYS:
+            if key not in known and getattr(self, key) != default_of(self, key):
+                raise ValueError(f"{key} is not read by {self.algorithm}: take it out, it reads {', '.join(known)}")
+        if self.group < 2 and self.algorithm not in ALONE:
+            raise ValueError(f"a group of 1 has nothing to be compared with, and {self.algorithm} compares: group >= 2")
+        knobs = self.knobs()
+        if knobs.kl_in == "reward" and knobs.kl_estimator != "k1":
+            raise ValueError(
+                f"in the reward {knobs.kl_estimator} has not the KL's gradient: take kl_estimator out, "
+                'or put the KL in the loss (kl_in = "loss")'
+            )
+        if knobs.kl_target != "off" and knobs.kl_in == "loss":
+            raise ValueError('kl_target adapts the weight of the KL in the reward: add kl_in = "reward"')
+        if self.prompts < knobs.minibatches:
+            raise ValueError(f"{self.prompts} prompts cannot be cut into {knobs.minibatches} minibatches")
         return self

@@ -1,6 +1,7 @@
 """The objective core: the flat batch, the loss terms, and the table of preference methods."""
 
 from burnish.objectives.distillation import distillation, distillation_term
+from burnish.objectives.hybrid import chord, chord_schedule, chord_term, shaped, shaped_term, sharing
 from burnish.objectives.methods import METHODS, Method
 from burnish.objectives.own import PairLogps, own_method
 from burnish.objectives.preference import (
@@ -31,6 +32,7 @@ from burnish.objectives.terms import (
     policy_term,
 )
 from burnish.objectives.unpaired import kto, kto_term, mismatch
+from burnish.objectives.value import value, value_term
 
 __all__ = [
     "METHODS",
@@ -45,6 +47,9 @@ __all__ = [
     "TermResult",
     "Top",
     "Tree",
+    "chord",
+    "chord_schedule",
+    "chord_term",
     "chosen_term",
     "distillation",
     "distillation_term",
@@ -67,7 +72,12 @@ __all__ = [
     "policy_term",
     "preference_margin",
     "preference_term",
+    "shaped",
+    "shaped_term",
+    "sharing",
     "simpo",
     "simpo_term",
     "smoothed",
+    "value",
+    "value_term",
 ]

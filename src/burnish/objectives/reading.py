@@ -15,6 +15,7 @@ from burnish.errors import TrainingError
 from burnish.objectives.stream import Answer, Stream, Tree
 
 JUDGED = ("preference", "label")  # figures of trees whose answers were judged: no demonstrations
+CREDITED = ("advantage", "demonstrated_advantage")  # streams of answers whose reward is learned from: none either
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ def tokens(trees: Sequence[Tree], having: str | None = None) -> float:
 
 
 def demonstrations(trees: Sequence[Tree]) -> list[Answer]:
-    """Written answers: not sampled (no "advantage") and of no judged tree (no "preference" and no "label")."""
+    """Answers to learn as they are: without an advantage, and of no judged tree (no "preference" and no "label")."""
     plain = [tree for tree in trees if not any(name in tree.streams for name in JUDGED)]
-    return [answer for answer in answers(plain) if "advantage" not in answer.streams]
+    return [answer for answer in answers(plain) if not any(name in answer.streams for name in CREDITED)]
 
 
 def weights(stream: Stream, having: str) -> Tensor:
@@ -58,7 +59,7 @@ def weights(stream: Stream, having: str) -> Tensor:
 
 def demonstration_weights(stream: Stream) -> Tensor:
     """The stream's weights [S], zero outside ``demonstrations``."""
-    other_S = _carried(stream, "advantage")
+    other_S = _carried(stream, CREDITED[0]) | _carried(stream, CREDITED[1])
     for name in JUDGED:
         other_S = other_S | _carried_by_tree(stream, name)[stream.tree_A[stream.answer_S]]
     return torch.where(other_S, 0.0, stream.weights_S)
@@ -108,6 +109,12 @@ def sums(values_S: Tensor, weights_S: Tensor, stream: Stream) -> Tensor:
     on = weights_S != 0
     part = weights_S[on] * values_S[on]
     return part.new_zeros(len(stream.tree_A)).index_add(0, stream.answer_S[on], part)
+
+
+def means(values_S: Tensor, weights_S: Tensor, stream: Stream) -> Tensor:
+    """Each answer's weighted mean over its supervised positions [A]; 0 where an answer has no weight."""
+    whole_A = sums(torch.ones_like(weights_S), weights_S, stream)
+    return torch.where(whole_A > 0, sums(values_S, weights_S, stream) / whole_A.clamp(min=1e-30), 0.0)
 
 
 def count_votes(trees: Sequence[Tree], name: str, size: int) -> float:

@@ -23,12 +23,13 @@ Estimator = Literal["k1", "k2", "k3"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says about a stream: scores where it has a reward head, the KL where a teacher is beside it."""
+    """What a model says about a stream: scores and values where it has a head for them, the KL beside a teacher."""
 
     logp_S: Tensor | None = None
     entropy_S: Tensor | None = None
     scores_A: Tensor | None = None
     teacher_kl_S: Tensor | None = None
+    value_S: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,12 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of the objective: ``weight`` times (sum of ``loss`` over the batch / its ``count``).
+    """One summand of the objective: ``weight`` times (sum of ``loss`` over the batch / its ``divisor``).
 
-    ``entropy`` says that ``loss`` reads ``outputs.entropy_S``. ``statistic`` is what it reads from
-    ``stream.window``.
+    The divisor is the term's own ``count``, which is checked against the units that were used, unless the method says
+    otherwise: a constant (Dr. GRPO), or the count of two terms (LUFFY). Metrics are always means over the count.
+    ``entropy`` says that ``loss`` reads ``outputs.entropy_S``. ``statistic`` is what it reads from ``stream.window``.
+    ``schedule`` gives the share of its weight at each update (None: all of it at every one).
     """
 
     name: str
@@ -68,6 +71,16 @@ class Term:
     loss: Callable[[Outputs, Stream], TermResult]
     entropy: bool = False
     statistic: Statistic | None = None
+    divisor: Callable[[Sequence[Tree]], float] | None = None
+    schedule: Callable[[int], float] | None = None
+
+    def divided_by(self, trees: Sequence[Tree]) -> float:
+        """What the sum over these trees is divided by."""
+        return self.count(trees) if self.divisor is None else self.divisor(trees)
+
+    def at(self, step: int) -> float:
+        """The weight at update ``step``."""
+        return self.weight if self.schedule is None else self.weight * self.schedule(step)
 
 
 def likelihood(logp_S: Tensor, weights_S: Tensor) -> TermResult:
@@ -145,8 +158,8 @@ def entropy(entropy_S: Tensor, weights_S: Tensor) -> TermResult:
 def likelihood_term(weight: float = 1.0) -> Term:
     """Likelihood of demonstrations: written answers that nobody judged. Unit: token.
 
-    Sampled answers (they carry "advantage") and the answers of trees with a "preference" or a "label" are not
-    among them; ``chosen_term`` learns the likelihood of the better answer of a judged tree.
+    Answers with an advantage and the answers of trees with a "preference" or a "label" are not among them;
+    ``chosen_term`` learns the likelihood of the better answer of a judged tree.
     """
 
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
@@ -159,28 +172,39 @@ def likelihood_term(weight: float = 1.0) -> Term:
 
 
 def policy_term(
-    weight: float = 1.0, clip: tuple[float, float] = (0.2, 0.28), unit: Literal["token", "sequence"] = "token"
+    weight: float = 1.0,
+    clip: tuple[float, float] = (0.2, 0.28),
+    unit: Literal["token", "sequence"] = "token",
+    ratio: Literal["token", "sequence"] = "token",
+    longest: int | None = None,
 ) -> Term:
     """Clipped surrogate on sampled answers: those that carry "advantage", and with it "old_logp".
 
-    Unit "token" weighs every token alike (DAPO); "sequence" takes each answer's mean first (GRPO as
-    published).
+    Unit "token" weighs every token alike (DAPO); "sequence" takes each answer's mean first (GRPO as published).
+    ``ratio`` "sequence" takes one ratio for all tokens of an answer, exp(mean(logp - old_logp)) (GSPO, Zheng et al.
+    2025, arXiv:2507.18071 eq. 7). ``longest`` divides by a constant, answers times the longest that one may be, so that
+    a token weighs the same in a short and in a long answer (Dr. GRPO, Liu et al. 2025, arXiv:2503.20783).
     """
 
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
         weights = reading.weights(stream, having="advantage")
         old, advantage = reading.figure(stream, "old_logp", weights), reading.figure(stream, "advantage", weights)
+        logp = reading.given(outputs.logp_S)
+        if ratio == "sequence":
+            logp = old + reading.means(logp - old, weights, stream)[stream.answer_S]
         if unit == "sequence":
             whole = reading.sums(torch.ones_like(weights), weights, stream)
             weights = torch.where(weights != 0, weights / whole[stream.answer_S], 0.0)
-        return policy(reading.given(outputs.logp_S), old, advantage, weights, clip)
+        return policy(logp, old, advantage, weights, clip)
 
-    def count(trees: Sequence[Tree]) -> float:
-        if unit == "token":
-            return reading.tokens(trees, having="advantage")
+    def answers(trees: Sequence[Tree]) -> float:
         return float(sum(answer.units > 0 for answer in reading.answers(trees, having="advantage")))
 
-    return Term("policy", unit, weight, count, loss)
+    def tokens(trees: Sequence[Tree]) -> float:
+        return reading.tokens(trees, having="advantage")
+
+    divisor = None if longest is None else lambda trees: longest * answers(trees)
+    return Term("policy", unit, weight, tokens if unit == "token" else answers, loss, divisor=divisor)
 
 
 def kl_term(weight: float, estimator: Estimator = "k3") -> Term:

@@ -20,11 +20,12 @@ from burnish.training.optimizer import Parameters
 from burnish.training.workers import Workers
 
 Sums = dict[str, float]
+Parts = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: each term's sum over its declared count, times its weight.
+    """What is minimised: each term's sum over its divisor, times its weight at the update.
 
     Args:
         parameters: What is trained, by name.
@@ -51,40 +52,39 @@ class Objective:
             TrainingError: There is nothing to learn, the loss is not finite, or a term used other units than it
                 declared.
         """
-        counts = {term.name: term.count(trees) for term in self.terms}
-        if not any(counts[term.name] for term in self.terms if term.weight):
+        counts, parts = {term.name: term.count(trees) for term in self.terms}, self._parts(step, trees)
+        if not any(weight for weight, _ in parts.values()):
             raise TrainingError(f"update {step} has nothing to learn: no row of it holds a supervised token")
         streams = self._streams(trees)
         sums: Sums = {}
         for stream in streams:
-            loss = self._loss(stream, counts, sums)
+            loss = self._loss(stream, parts, sums)
             if loss.requires_grad:
                 loss.backward()
         tokens = sum(len(stream.ids_T) for stream in streams)
         sums, tokens = self._over_workers(sums, tokens)
-        loss_now = sum(t.weight * sums[t.name] / counts[t.name] for t in self.terms if counts[t.name] > 0)
+        loss_now = sum(weight * sums[name] / divisor for name, (weight, divisor) in parts.items())
         if not math.isfinite(loss_now):
             raise self.blame(step, f"loss ({loss_now})", trees)
         _require_used(step, self.terms, counts, sums)
-        return _means(sums, counts), tokens
+        return _means(sums, counts, parts), tokens
 
     @torch.no_grad()
     def value(self, trees: Sequence[Tree]) -> float:
         """What is minimised, on these trees, without a gradient: every worker reads them all."""
-        counts, sums = {term.name: term.count(trees) for term in self.terms}, Sums()
-        alone = Workers()
-        return sum(float(self._loss(stream, counts, sums)) for stream in self._streams(trees, alone))
+        parts, sums, alone = self._parts(0, trees), Sums(), Workers()
+        return sum(float(self._loss(stream, parts, sums)) for stream in self._streams(trees, alone))
 
     def blame(self, step: int, what: str, trees: Sequence[Tree]) -> TrainingError:
         """The error of an update whose loss or gradient is not finite, with the rows that are so by themselves."""
         rows: list[int] = []
-        counts = {term.name: term.count(trees) for term in self.terms}
+        parts = self._parts(step, trees)
         window = self._statistics(trees, self.workers)
         for tree in self.workers.share(trees):
             for parameter in self.parameters.values():
                 parameter.grad = None
             (stream,) = self._packed([tree], window)
-            loss = self._loss(stream, counts, {})
+            loss = self._loss(stream, parts, {})
             if loss.requires_grad:
                 loss.backward()
             gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
@@ -99,14 +99,19 @@ class Objective:
             mend=f"{alone}; a lower learning_rate may help",
         )
 
-    def _loss(self, stream: Stream, counts: Mapping[str, float], sums: Sums) -> Tensor:
+    def _parts(self, step: int, trees: Sequence[Tree]) -> Parts:
+        """The weight at this update and the divisor over the whole window of each term that has a unit in it."""
+        return {t.name: (t.at(step), t.divided_by(trees)) for t in self.terms if t.count(trees) > 0}
+
+    def _loss(self, stream: Stream, parts: Parts, sums: Sums) -> Tensor:
         """The stream's part of the loss; what it sums up is added to ``sums``."""
         outputs = self.forward(stream)
         loss = torch.zeros(())
         for term in self.terms:
             result = term.loss(outputs, stream)
-            if counts[term.name] > 0:
-                loss = loss + term.weight * result.total / counts[term.name]
+            if term.name in parts:
+                weight, divisor = parts[term.name]
+                loss = loss + weight * result.total / divisor
             found = {"": float(result.total.detach()), "/used": result.units}
             found |= {f"/{name}": float(value) for name, value in result.metrics.items()}
             for name, value in found.items():
@@ -152,9 +157,10 @@ class Objective:
         return together, sum(theirs["tokens"] for theirs in everyone)
 
 
-def _means(sums: Mapping[str, float], counts: Mapping[str, float]) -> dict[str, float]:
+def _means(sums: Mapping[str, float], counts: Mapping[str, float], parts: Parts) -> dict[str, float]:
+    """Each term's sum over its divisor, each of its metrics over its count."""
     return {
-        name: total / counts[name.split("/")[0]]
+        name: total / (parts[name][1] if name in parts else counts[name.split("/")[0]])
         for name, total in sums.items()
         if counts[name.split("/")[0]] and not name.endswith("/used")
     }

@@ -161,7 +161,7 @@ class Loop:
         self.optimizer.step(rate)
         seconds = time.perf_counter() - began
         return {
-            "loss": sum(term.weight * figures.get(term.name, 0.0) for term in self.terms),
+            "loss": sum(term.at(step) * figures.get(term.name, 0.0) for term in self.terms),
             **figures,
             **self.windows.figures(),
             "gradient_norm": norm,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from burnish.config import Recipe
 from burnish.models.artifacts import Loaded, load_reward, load_version, save_version
 from burnish.objectives.stream import Stream, Tree
-from burnish.objectives.terms import Outputs, entropy_term, kl_term, likelihood_term, policy_term
+from burnish.objectives.terms import Outputs
 from burnish.parts import Parts, credit_contract, examples_of, score_contract, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
@@ -20,16 +19,15 @@ from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
-from burnish.training.credit import grpo
+from burnish.training.algorithms import plan_of
 from burnish.training.held_out import HeldOut
 from burnish.training.loop import Loop, Settings
-from burnish.training.rollouts import MINIBATCHES, Budgets, Rollouts
+from burnish.training.rollouts import Budgets, Rollouts
 from burnish.training.settings import Choice, rl_settings, shown
 
-VERSION = 3
+VERSION = 4
 KEPT_SAMPLES = 3
 DEV_PROMPTS = 24  # answered before each rollout: enough for the budgets, and a fifth of a rollout's time
-CREDIT = {"grpo": grpo.advantages}
 NO_PARTS = Parts()
 
 
@@ -74,7 +72,7 @@ def train_online(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=frozen.model,
             score=reward_of(recipe, parts, task, learned),
-            credit=parts.credit or partial(CREDIT[table.algorithm], scale=table.scale),
+            plan=plan_of(table, choices["kl"].value, recipe.evaluate.max_new_tokens, parts.credit),
             keep=keep,
             prompts=[Asked(task.prompt_ids(row), row) for row in rows],
             dev=[Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]],
@@ -99,7 +97,7 @@ def _work(
         stage="rl",
         version=VERSION,
         settings={
-            "rl": recipe.rl.model_dump(mode="json") | {n: c.value for n, c in choices.items()},
+            "rl": recipe.rl.model_dump(mode="json") | recipe.rl.given() | {n: c.value for n, c in choices.items()},
             "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **sources((*parts.rewards.values(), parts.credit)),
@@ -120,7 +118,8 @@ def _require_contracts(parts: Parts, rows: Sequence[Row]) -> None:
 def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:
     """The training rows as trees, where the recipe mixes their likelihood in."""
     assert recipe.rl is not None
-    return [task.trained(row) for row in store.datasets.rows(dataset.id, "train")] if recipe.rl.demonstrations else []
+    shown = bool(recipe.rl.given().get("demonstrations"))
+    return [task.trained(row) for row in store.datasets.rows(dataset.id, "train")] if shown else []
 
 
 def _train(
@@ -139,14 +138,6 @@ def _train(
     def forward(stream: Stream) -> Outputs:
         return policy.logp(stream, temperature=temperature, entropy=True)
 
-    terms = [
-        policy_term(clip=table.clip),
-        kl_term(choices["kl"].value),
-        entropy_term(0.0),
-        rollouts.mismatch_term(),
-    ]
-    if table.demonstrations:
-        terms.append(likelihood_term(table.demonstrations))
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(table.updates, rate, schedule, warmup)
     folder = store.begin(work)
@@ -155,14 +146,14 @@ def _train(
         parameters,
         forward,
         rollouts,
-        terms,
+        [*rollouts.plan.terms, rollouts.mismatch_term()],
         settings,
         folder,
         progress,
         what="rl update",
         rates=layer_rates(recipe.adapt, parameters),
         trainable=unfreezes(recipe.adapt, parameters, table.updates),
-        held_out=HeldOut(rollouts.held_out, MINIBATCHES, better="higher", first=True),
+        held_out=HeldOut(rollouts.held_out, rollouts.plan.inner.updates, better="higher", first=True),
         recipe=work.settings,
     )
     done, stopped = loop.run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,18 +10,18 @@ import torch
 
 from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
-from burnish.objectives.stream import Answer, Stream, Tree, pack
+from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, Term, TermResult
-from burnish.rewards.scores import Asked, Score, Scores, rewarded
+from burnish.rewards.scores import Asked, Score, rewarded
 from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
+from burnish.training.algorithms import Plan
+from burnish.training.credit.kl import controlled
 from burnish.training.held_out import Stop
+from burnish.training.measured import Measured, as_trees, with_reference
 
-MINIBATCHES = 2
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
-
-Credit = Callable[[Sequence[Sequence[float]]], list[list[float]]]
 Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
 
 
@@ -45,10 +44,10 @@ class Budgets:
 
 @dataclass
 class Rollouts:
-    """Windows of reinforcement learning: ``prompts_per_rollout`` groups a rollout, cut into two minibatches.
+    """Windows of reinforcement learning: ``prompts_per_rollout`` groups a rollout, cut as the ``plan`` says.
 
-    ``sampler`` makes the engine of the current policy; ``score`` gives rewards, ``credit`` turns a rollout's into
-    advantages; ``keep`` stores a few samples for people to read and returns their ids; ``demonstrations`` are
+    ``sampler`` makes the engine of the current policy; ``score`` gives rewards, the plan's credit makes a lesson of
+    them; ``keep`` stores a few samples for people to read and returns their ids; ``demonstrations`` are
     supervised trees mixed into every window. ``dev`` are prompts that are never trained on: before each rollout the
     policy answers them with the same draws as before the first, and the budgets are checked there. A rollout's own
     prompts change every time, and their lengths with them.
@@ -58,7 +57,7 @@ class Rollouts:
     sampler: Callable[[], Sampler]
     reference: LanguageModel
     score: Score
-    credit: Credit
+    plan: Plan
     keep: Keep
     prompts: Sequence[Asked]
     dev: Sequence[Asked]
@@ -75,42 +74,41 @@ class Rollouts:
     _engine: Sampler | None = None  # of the look before a rollout, whose policy it shares
 
     def window(self, step: int) -> list[Tree]:
-        rollout, self.part = divmod(step, MINIBATCHES)
+        inner = self.plan.inner
+        rollout, self.part = divmod(step, inner.updates)
         if self.part == 0:
             self._groups = self._collect(rollout, step)
         else:
             self._figures = {}
-        size = -(-len(self._groups) // MINIBATCHES)
-        return [*self._groups[self.part * size : (self.part + 1) * size], *self._shown(step)]
+        turn, place = divmod(self.part, inner.minibatches)
+        groups = self._in_turn(rollout, turn)
+        first, last = (-(-len(groups) * at // inner.minibatches) for at in (place, place + 1))
+        return [*(groups[first:last] or groups), *self._shown(step)]
 
     def boundary(self, step: int) -> bool:
-        return step % MINIBATCHES == 0
+        return step % self.plan.inner.updates == 0
 
     def figures(self) -> Mapping[str, Any]:
         return self._figures
 
     def measure(
         self, engine: Sampler, asked: Sequence[Asked], n: int, seed: int, rollout: int | None = None
-    ) -> tuple[list[list[Sample]], list[Tree], dict[str, Any]]:
-        """Sample and score ``n`` answers to each prompt: the samples, the groups as trees, and their figures.
+    ) -> Measured:
+        """Sample ``n`` answers to each prompt, score them, and run those with a reward under the start version.
 
-        Answers without a reward are in the samples alone. ``rollout`` is the number of a rollout, None for a look.
+        ``rollout`` is the number of a rollout, None for a look.
         """
-        sampled = engine.sample([prompt.ids for prompt in asked], n, replace(self.params, seed=seed))
-        scores = self.score(asked, sampled, self.state.setdefault("scales", {}), rollout)
-        paid, samples, scores = rewarded(asked, sampled, scores, least=min(n, 2))
-        advantages = self.credit(scores.total) if n > 1 else [[0.0] for _ in scores.total]
-        trees = self._with_reference(
-            [
-                Tree(prompt.ids, tuple(_answer(s, a, row) for s, a in zip(group, advantage, strict=True)))
-                for row, (prompt, group, advantage) in enumerate(zip(paid, samples, advantages, strict=True))
-            ]
+        drawn = engine.sample([prompt.ids for prompt in asked], n, replace(self.params, seed=seed))
+        scores = self.score(asked, drawn, self.state.setdefault("scales", {}), rollout)
+        paid, samples, scores = rewarded(asked, drawn, scores, least=min(n, 2))
+        trees = with_reference(
+            as_trees([prompt.ids for prompt in paid], samples), self.reference, self.params.temperature
         )
-        return sampled, trees, _figures(samples, scores, trees)
+        return Measured(samples, scores, trees, drawn)
 
     def on_dev(self, engine: Sampler | None = None) -> dict[str, float]:
         """The policy on the dev prompts, one answer each: reward and its parts, KL, length, share of cut answers."""
-        *_, figures = self.measure(engine or self.sampler(), self.dev, 1, derive_seed(self.seed, "dev"))
+        figures = self.measure(engine or self.sampler(), self.dev, 1, derive_seed(self.seed, "dev")).figures()
         parts = [name for name in figures if name.startswith("reward/")]
         return {f"dev_{name}": figures[name] for name in ("reward", *parts, "kl", "length", "cut_share")}
 
@@ -134,12 +132,57 @@ class Rollouts:
         return figures
 
     def _collect(self, rollout: int, step: int) -> list[Tree]:
+        """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
         engine, self._engine = self._engine or self.sampler(), None
         chosen = self._chosen(rollout)
-        seed = derive_seed(self.seed, "rollout", str(rollout))
-        samples, trees, figures = self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed, rollout)
-        self._figures = {**figures, "samples": self.keep(step, chosen, samples)}
+        drawn = self._draw(engine, rollout, 0, chosen)
+        for draw in range(1, self.plan.draws + 1):
+            missing = self.prompts_per_rollout - len(self._telling(drawn))
+            if missing <= 0:
+                break
+            drawn += self._draw(engine, rollout, draw, self._others(rollout, draw, missing))
+        telling = self._telling(drawn)
+        silent = [n for n in range(len(drawn.trees)) if n not in telling]
+        kept = drawn.at(sorted([*telling, *silent][: self.prompts_per_rollout]))
+        figures = drawn.figures()
+        trees, learned = self.plan.lesson(kept, self._kl_weight(rollout, figures["kl"]))
+        self._figures = {
+            **figures,
+            **learned,
+            "redrawn_share": len(drawn.trees) / self.prompts_per_rollout - 1,
+            "samples": self.keep(step, chosen, drawn.drawn),
+        }
         return trees
+
+    def _draw(self, engine: Sampler, rollout: int, draw: int, chosen: Sequence[int]) -> Measured:
+        seed = derive_seed(self.seed, "rollout", str(rollout), *([str(draw)] if draw else []))
+        return self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed, rollout)
+
+    def _telling(self, measured: Measured) -> list[int]:
+        """Where the groups are whose rewards teach something."""
+        return [n for n, rewards_G in enumerate(measured.scores.total) if self.plan.filter(rewards_G)]
+
+    def _others(self, rollout: int, draw: int, most: int) -> list[int]:
+        """Prompts, by index, that are drawn in the place of others."""
+        seed = derive_seed(self.seed, "others", str(rollout), str(draw))
+        return torch.randperm(len(self.prompts), generator=torch.Generator().manual_seed(seed)).tolist()[:most]
+
+    def _kl_weight(self, rollout: int, kl: float) -> float:
+        """The weight of the KL in this rollout, adapted after it where it has a target; the same when replayed."""
+        leash = self.plan.kl
+        known = self.state.get("kl_weight", {"rollout": -1, "next": leash.weight})
+        now = known["now"] if known["rollout"] == rollout else known["next"]
+        then = now if leash.target is None else controlled(now, kl, leash.target)
+        self.state["kl_weight"] = {"rollout": rollout, "now": now, "next": then}
+        return float(now)
+
+    def _in_turn(self, rollout: int, turn: int) -> list[Tree]:
+        """The groups in the order of a pass: as they were drawn in the first, in another order in each later one."""
+        if turn == 0:
+            return self._groups
+        seed = derive_seed(self.seed, "pass", str(rollout), str(turn))
+        order = torch.randperm(len(self._groups), generator=torch.Generator().manual_seed(seed)).tolist()
+        return [self._groups[i] for i in order]
 
     def _chosen(self, rollout: int) -> list[int]:
         """The prompts of a rollout, by index: the next ones of a fixed order, a new order for each pass."""
@@ -154,28 +197,8 @@ class Rollouts:
         """The demonstrations of an update: as many as it has groups, in turn."""
         if not self.demonstrations:
             return []
-        size = max(1, self.prompts_per_rollout // MINIBATCHES)
+        size = max(1, self.prompts_per_rollout // self.plan.inner.minibatches)
         return [self.demonstrations[(step * size + i) % len(self.demonstrations)] for i in range(size)]
-
-    def _with_reference(self, trees: Sequence[Tree]) -> list[Tree]:
-        """The same trees with "reference_logp": logprobs under the start version, at the sampling temperature."""
-        found: list[float] = []
-        with torch.no_grad():
-            for stream in pack(trees, 2048, keep_last=False):
-                logp = self.reference.logp(stream, temperature=self.params.temperature).logp_S
-                assert logp is not None
-                found += logp.tolist()
-        at = iter(found)
-        return [
-            Tree(
-                tree.prompt,
-                tuple(
-                    Answer(a.ids, a.weights, {**a.streams, "reference_logp": [next(at) for _ in a.ids]}, a.row)
-                    for a in tree.answers
-                ),
-            )
-            for tree in trees
-        ]
 
     def mismatch_term(self) -> Term:
         """Mean exp |trainer logprob - sampler logprob| on fresh samples, before the policy moved. Weight 0.
@@ -208,31 +231,3 @@ class Rollouts:
             return TermResult(torch.tensor(apart), {}, float(fresh))
 
         return Term("mismatch", "token", 0.0, count, loss)
-
-
-def _answer(sample: Sample, advantage: float, row: int) -> Answer:
-    length = len(sample.ids)
-    return Answer(sample.ids, [1.0] * length, {"old_logp": sample.logprobs, "advantage": [advantage] * length}, row)
-
-
-def _figures(samples: Sequence[Sequence[Sample]], scores: Scores, trees: Sequence[Tree]) -> dict[str, Any]:
-    flat = [sample for group in samples for sample in group]
-    all_rewards = [reward for group in scores.total for reward in group]
-    if not all(map(math.isfinite, all_rewards)):
-        raise TrainingError(f"a reward is not finite: {all_rewards}", mend="train the reward again")
-    apart = [
-        old - ref
-        for tree in trees
-        for answer in tree.answers
-        for old, ref in zip(answer.streams["old_logp"], answer.streams["reference_logp"], strict=True)
-    ]
-    idle = sum(len(a.ids) for t in trees for a in t.answers if a.streams["advantage"][0] == 0.0)
-    return {
-        "reward": sum(all_rewards) / len(all_rewards),
-        **scores.figures(),
-        "kl": sum(apart) / len(apart),
-        "length": sum(len(s.ids) for s in flat) / len(flat),
-        "cut_share": sum(s.finish_reason == "length" for s in flat) / len(flat),
-        "diversity": sum(len({tuple(s.ids) for s in group}) / len(group) for group in samples) / len(samples),
-        "idle_share": idle / len(apart),
-    }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from burnish.config import Paced, Recipe, Sft
+from burnish.config.algorithms import reads
 from burnish.training.schedule import require_fit
 
 T = TypeVar("T")
@@ -148,9 +149,10 @@ def reward_settings(recipe: Recipe) -> dict[str, Choice]:
 def rl_settings(recipe: Recipe) -> dict[str, Choice]:
     """Learning rate and KL weight of the online stage."""
     assert recipe.rl is not None
+    own = reads(recipe.rl.algorithm)["kl"]
     return {
         "learning_rate": rate(recipe, recipe.rl.learning_rate, 3e-4, "small steps: the brake looks every other update"),
-        "kl": chosen(recipe.rl.kl, 0.02, "a leash that lets style move"),
+        "kl": chosen(recipe.rl.kl, own, "a leash that lets style move" if own else f"{recipe.rl.algorithm} has none"),
         **paced(recipe.rl, "rl", recipe.rl.updates, steady=True),
     }
 

@@ -24,14 +24,23 @@ def advantages(rewards_NG: Sequence[Sequence[float]], scale: Literal["group", "b
     Raises:
         ValueError: A group of one, or a reward that is not finite.
     """
+    require_groups(rewards_NG)
+    apart = [[r - sum(rewards_G) / len(rewards_G) for r in rewards_G] for rewards_G in rewards_NG]
+    together = _deviation([a for group in apart for a in group])
+    return [_divided(group, together if scale == "batch" else _deviation(group)) for group in apart]
+
+
+def require_groups(rewards_NG: Sequence[Sequence[float]]) -> None:
+    """What every comparison within groups needs.
+
+    Raises:
+        ValueError: A group of one, or a reward that is not finite.
+    """
     for rewards_G in rewards_NG:
         if len(rewards_G) < 2:
             raise ValueError(f"a group needs at least two answers, not {len(rewards_G)}")
         if not all(math.isfinite(r) for r in rewards_G):
             raise ValueError(f"a reward is not finite: {list(rewards_G)}")
-    apart = [[r - sum(rewards_G) / len(rewards_G) for r in rewards_G] for rewards_G in rewards_NG]
-    together = _deviation([a for group in apart for a in group])
-    return [_divided(group, together if scale == "batch" else _deviation(group)) for group in apart]
 
 
 def _deviation(apart: Sequence[float]) -> float:
