@@ -208,7 +208,7 @@ MUTATIONS = [
         file=HERE + "language.py",
         old="return self._run(stream, last=self.first_trained)",
         new="return self._run(stream, last=self.first_trained + 1)",
-        tests=TESTS + "reward.py::test_the_boundary_spares_the_lower_layers_and_changes_nothing",
+        tests=TESTS + "reward.py::test_what_is_kept_spares_the_lower_layers_and_changes_nothing",
     ),
     Mutation(
         name="rank-stabilised adapters scaled by alpha over rank",

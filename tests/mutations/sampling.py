@@ -148,7 +148,7 @@ MUTATIONS = [
         tests=TESTS + "engine.py::test_numbers_that_are_not_finite_stop_their_request_only",
     ),
     Mutation(
-        name="a sliding window is ignored",
+        name="the sampler ignores a sliding window",
         file=HERE + "engine.py",
         old="""getattr(config, "max_position_embeddings", None), window(config))""",
         new="""getattr(config, "max_position_embeddings", None))""",
