@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from mutations.run import all_mutations
 
 ROOT = Path(__file__).parents[1]
