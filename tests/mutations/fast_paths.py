@@ -68,8 +68,8 @@ MUTATIONS = [
     Mutation(
         "kept states of other weights are used",
         BOUNDARIES,
-        "[source, first, torch.__version__]",
-        "[first, torch.__version__]",
+        "[source, first], model",
+        "[first], model",
         ON_BOUNDARIES + "what_is_kept_is_not_computed_again_and_other_weights_are",
     ),
     Mutation(

@@ -80,8 +80,8 @@ MUTATIONS = [
     Mutation(
         name="the gradient forgets the temperature",
         file=HERE + "projection.py",
-        old=".div_(temperature)",
-        new="",
+        old="slope_SD.div_(-temperature)",
+        new="slope_SD.neg_()",
         tests=TESTS + "projection.py::test_values_and_gradients_are_those_of_full_logits",
     ),
     Mutation(
@@ -94,7 +94,7 @@ MUTATIONS = [
     Mutation(
         name="the entropy has no gradient",
         file=HERE + "projection.py",
-        old="grad_SD[part] += slope_CV @ head_VD",
+        old="grad_SD[part] += slope_CV.to(head_VD.dtype) @ head_VD",
         new="pass",
         tests=TESTS + "projection.py::test_values_and_gradients_are_those_of_full_logits",
     ),
@@ -192,8 +192,8 @@ MUTATIONS = [
     Mutation(
         name="the reward head is lost on loading",
         file=HERE + "reward.py",
-        old="return cls(version.merged()._adapt(files, None, False, 0), head_D)",
-        new="return cls(version.merged()._adapt(files, None, False, 0), head_D * 0)",
+        old="return cls(version.merged()._adapt(files, None, False, 0), version.here(head_D))",
+        new="return cls(version.merged()._adapt(files, None, False, 0), version.here(head_D) * 0)",
         tests=TESTS + "artifacts.py::test_a_reward_model_scores_the_same_when_it_comes_back",
     ),
     Mutation(

@@ -326,8 +326,8 @@ MUTATIONS = [
     Mutation(
         name="the teacher is not softened",
         file=TEACHER,
-        old="log_softmax(self.hidden_SE[part] @ self.head_VE.T, self.temperature)",
-        new="log_softmax(self.hidden_SE[part] @ self.head_VE.T, 1.0)",
+        old="log_softmax(wide(self.hidden_SE[part] @ self.head_VE.T), self.temperature)",
+        new="log_softmax(wide(self.hidden_SE[part] @ self.head_VE.T), 1.0)",
         tests=ON_PROJECTION + "test_the_kl_of_a_full_teacher_is_that_of_full_logits",
     ),
     Mutation(

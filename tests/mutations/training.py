@@ -182,7 +182,7 @@ MUTATIONS = [
     Mutation(
         "a mismatch of sampler and trainer goes unseen",
         ROLLOUTS,
-        "if tokens >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:",
+        "if tokens >= MISMATCH_TOKENS and not mean <= limit:",
         "if False:",
         TESTS + "test_rollouts.py::test_sampler_and_trainer_agree_and_a_difference_stops",
     ),

@@ -18,6 +18,7 @@ from burnish.errors import ModelError
 from burnish.models import weights
 from burnish.models.base import WAYS, Base, resolve_base
 from burnish.models.language import LanguageModel
+from burnish.models.place import LOADED
 from burnish.models.reward import RewardModel
 from burnish.models.selfcheck import fixed_stream, self_check
 from burnish.objectives import Answer, Tree, pack
@@ -27,7 +28,6 @@ from burnish.store import Store, Work
 
 VERSION = 1
 SAVED = 1e-5  # nats: saving and loading on one machine changes nothing
-LOADED = 1e-3  # nats: another processor rounds differently
 PROBES = (
     ("Where is my parcel? It was due on Monday.", "It left our store today. May I send you the link?"),
     ("Résumé, naïve, 北京, 3 × 4 = 12; <b>bold</b> & 'quoted'\n- a list", "Zwölf.\n\n```\nprint(3 * 4)\n```"),
@@ -107,7 +107,7 @@ def load_version(
             (progress or Silent()).say(like.message)
     files = store.blobs.tree(body["adapter"]) if body["adapter"] else None
     loaded = Loaded(like.sibling(files, trainable=trainable), _renderer(store, body), like.base)
-    _require_same(body["probe"], probe(loaded.model, loaded.renderer), LOADED, where)
+    _require_same(body["probe"], probe(loaded.model, loaded.renderer), _loaded(body["probe"], like), where)
     return loaded
 
 
@@ -164,7 +164,7 @@ def save_reward(store: Store, reward: RewardModel, loaded: Loaded, version: Reco
     parent = load_version(store, version, like=loaded.model).model
     again = _scores(RewardModel.load(parent, store.blobs.tree(tree)))
     _require_near("the saved reward model", [scores], [again], SAVED * _spread(scores))
-    return {"version": version.id, "reward": tree, "scores": scores}
+    return {"version": version.id, "reward": tree, "scores": scores, **_rounded(reward.trunk)}
 
 
 def load_reward(
@@ -178,7 +178,7 @@ def load_reward(
     body = record.body
     parent = load_version(store, store.record(body["version"]), cache, like=like).model
     reward = RewardModel.load(parent, store.blobs.tree(body["reward"]))
-    _require_near(record.id, [body["scores"]], [_scores(reward)], LOADED * _spread(body["scores"]))
+    _require_near(record.id, [body["scores"]], [_scores(reward)], _loaded(body, parent) * _spread(body["scores"]))
     return reward
 
 
@@ -193,7 +193,17 @@ def probe(model: LanguageModel, renderer: Renderer) -> dict[str, Json]:
         assert logp_S is not None
         ids.append([prompt, said])
         logps.append(logp_S.tolist())
-    return {"ids": ids, "logp": logps}
+    return {"ids": ids, "logp": logps, **_rounded(model)}
+
+
+def _rounded(model: LanguageModel) -> dict[str, Json]:
+    """What a record says of the dtype that its figures were computed in: nothing where it is float32."""
+    return {} if model.dtype == torch.float32 else {"dtype": str(model.dtype).removeprefix("torch.")}
+
+
+def _loaded(saved: Mapping[str, Json], model: LanguageModel) -> float:
+    """How far figures may be from those that were saved: the coarser of both dtypes decides."""
+    return max(LOADED[model.dtype], LOADED[getattr(torch, saved.get("dtype", "float32"))])
 
 
 @torch.no_grad()

@@ -63,6 +63,8 @@ def put(
     """Replace a linear layer by an adapted one, frozen; ``magnitude`` is DoRA's, None: as it starts."""
     base = module.get_submodule(name)
     assert isinstance(base, nn.Linear)
+    lora_A, lora_B = lora_A.to(base.weight.device), lora_B.to(base.weight.device)
+    magnitude = None if magnitude is None else magnitude.to(base.weight.device)
     adapted = (
         DoraLinear(base, lora_A, lora_B, scale, False, magnitude)
         if dora

@@ -12,6 +12,7 @@ import torch
 
 from burnish.errors import ModelError
 from burnish.models.language import LanguageModel
+from burnish.models.place import wide
 from burnish.models.projection import CHUNK, project
 from burnish.models.teacher import FullTeacher, Teacher, TopTeacher, most_likely
 from burnish.objectives import Outputs, Stream, Top, Tree, pack
@@ -39,19 +40,20 @@ class Student:
 
     def logp(self, stream: Stream) -> Outputs:
         """logp_S and teacher_kl_S; no full logits of either model."""
-        hidden_SD = self.model.hidden(stream)[stream.take_S]
-        found = project(hidden_SD, self.model.head, stream.targets_S, teacher=self._teacher(stream))
-        return Outputs(found.logp_S, teacher_kl_S=found.teacher_kl_S)
+        here = self.model.here
+        hidden_SD = self.model.hidden(stream)[here(stream.take_S)]
+        found = project(hidden_SD, self.model.head, here(stream.targets_S), teacher=self._teacher(stream))
+        assert found.teacher_kl_S is not None
+        return Outputs(stream.here(found.logp_S), teacher_kl_S=stream.here(found.teacher_kl_S))
 
     def logp_slow(self, stream: Stream) -> Outputs:
         """The slow twin of ``logp``: plain forwards, one row at a time, eager attention, full logits."""
-        logits_SV = self.model.hidden_slow(stream)[stream.take_S] @ self.model.head.T
+        logits_SV = _logits(self.model, stream)
         logp_S = logits_SV.log_softmax(-1).gather(1, stream.targets_S[:, None])[:, 0]
         softened_SV = (logits_SV / self.temperature).log_softmax(-1)
         if self.teacher is not None:
             with torch.no_grad():
-                hidden_SE = self.teacher.hidden_slow(stream)[stream.take_S]
-                teacher_SV = (hidden_SE @ self.teacher.head.T / self.temperature).log_softmax(-1)
+                teacher_SV = (_logits(self.teacher, stream) / self.temperature).log_softmax(-1)
             return Outputs(logp_S, teacher_kl_S=(teacher_SV.exp() * (teacher_SV - softened_SV)).sum(-1))
         top = _given(stream)
         kl: list[torch.Tensor] = []
@@ -65,9 +67,10 @@ class Student:
 
     def _teacher(self, stream: Stream) -> Teacher:
         if self.teacher is None:
-            return TopTeacher(_given(stream), self.temperature)
+            top = _given(stream)
+            return TopTeacher(Top(self.model.here(top.ids), self.model.here(top.logp)), self.temperature)
         with torch.no_grad():
-            hidden_SE = self.teacher.hidden(stream)[stream.take_S]
+            hidden_SE = self.teacher.hidden(stream)[self.teacher.here(stream.take_S)]
         return FullTeacher(hidden_SE, self.teacher.head, self.temperature)
 
 
@@ -87,8 +90,9 @@ def with_top(
 
     @torch.no_grad()
     def say(stream: Stream) -> Top:
-        hidden_SE = teacher.hidden(stream)[stream.take_S]
-        return most_likely(hidden_SE, teacher.head, most, temperature, CHUNK)
+        hidden_SE = teacher.hidden(stream)[teacher.here(stream.take_S)]
+        top = most_likely(hidden_SE, teacher.head, most, temperature, CHUNK)
+        return Top(stream.here(top.ids), stream.here(top.logp))
 
     found: list[Tree] = []
     place = 0
@@ -109,6 +113,11 @@ def with_top(
             found.append(replace(tree, answers=tuple(answers)))
         place += stream.trees
     return found
+
+
+def _logits(model: LanguageModel, stream: Stream) -> torch.Tensor:
+    """All logits of the supervised positions [S, V], by the plain forward."""
+    return stream.here(wide(model.hidden_slow(stream)[model.here(stream.take_S)] @ model.head.T))
 
 
 def _given(stream: Stream) -> Top:

@@ -31,7 +31,7 @@ class DoraLinear(LoraLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         both = F.linear(x, self.weight) + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
-        scaled = both * (self.lora_magnitude_vector / self._norm())
+        scaled = both * (self.lora_magnitude_vector / self._norm()).to(both.dtype)
         return scaled if self.bias is None else scaled + self.bias
 
     def folded(self) -> Tensor:

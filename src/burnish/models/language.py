@@ -23,6 +23,7 @@ from burnish.models.attaching import attach
 from burnish.models.base import Base
 from burnish.models.freezing import Full, choose, layer_of
 from burnish.models.layer import decoder_layer
+from burnish.models.place import mixed, place, wide
 from burnish.models.projection import project
 from burnish.objectives import Outputs, Stream
 
@@ -69,25 +70,27 @@ class LanguageModel:
         seed: int = 0,
         checkpointing: bool = False,
     ) -> LanguageModel:
-        """Load the base in fp32, with saved files (``adapter``: an adapter or weights) or a new adapter (``lora``).
+        """Load the base where the host says, with saved files (``adapter``: an adapter or weights) or a new ``lora``.
 
         Raises:
+            ConfigError: The host's device or dtype is not to be had.
             ModelError: The base cannot be loaded, or the files do not fit it.
         """
         from transformers import AutoModelForCausalLM, logging
 
         logging.disable_progress_bar()
+        device, dtype = place()
         try:
-            module = AutoModelForCausalLM.from_pretrained(
+            module: Any = AutoModelForCausalLM.from_pretrained(
                 base.folder,
-                dtype=torch.float32,
+                dtype=dtype,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"the base {base.name} cannot be loaded: {error}", where=str(base.folder)) from error
-        return cls(module, base, checkpointing)._adapt(adapter, lora, trainable, seed)
+        return cls(module.to(device), base, checkpointing)._adapt(adapter, lora, trainable, seed)
 
     def sibling(
         self,
@@ -145,6 +148,7 @@ class LanguageModel:
         twin.folded = self.folded or self.lora is not None or bool(self.changed)
         adapters.detach(twin.module, merge=True)
         twin.lora, twin.changed = None, frozenset()
+        weights.recast(twin.module, weights.candidates(twin.module), self.dtype)
         return twin
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -164,14 +168,15 @@ class LanguageModel:
         """log-softmax(logits / temperature) of the targets [S], and the entropy [S] where asked for."""
         if not self._fits(stream):
             return self.logp_slow(stream, temperature, entropy)
-        hidden_SD = self.hidden(stream)[stream.take_S]
-        found = project(hidden_SD, self.head, stream.targets_S, temperature, entropy)
-        return Outputs(found.logp_S, found.entropy_S)
+        hidden_SD = self.hidden(stream)[self.here(stream.take_S)]
+        found = project(hidden_SD, self.head, self.here(stream.targets_S), temperature, entropy)
+        return Outputs(stream.here(found.logp_S), None if found.entropy_S is None else stream.here(found.entropy_S))
 
     def logp_slow(self, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
         """The slow twin of ``logp``: plain forward, one row at a time, eager attention, full logits."""
-        rows = [self._twin(input_ids=row, use_cache=False).logits[0, own:] for row, own in _rows(stream)]
-        logits_TV = torch.cat(rows)
+        with mixed(self.device, self.dtype):
+            rows = (self._twin(input_ids=self.here(row), use_cache=False).logits[0, own:] for row, own in _rows(stream))
+            logits_TV = stream.here(wide(torch.cat(list(rows))))
         logp_SV = (logits_TV[stream.take_S] / temperature).log_softmax(-1)
         logp_S = logp_SV.gather(1, stream.targets_S[:, None])[:, 0]
         return Outputs(logp_S, -(logp_SV.exp() * logp_SV).sum(-1) if entropy else None)
@@ -186,8 +191,9 @@ class LanguageModel:
     def hidden_slow(self, stream: Stream) -> Tensor:
         """The slow twin of ``hidden``."""
         trunk = self._twin.get_decoder()
-        outputs = ((trunk(input_ids=row, use_cache=False), own) for row, own in _rows(stream))
-        return torch.cat([output.last_hidden_state[0, own:] for output, own in outputs])
+        with mixed(self.device, self.dtype):
+            outputs = ((trunk(input_ids=self.here(row), use_cache=False), own) for row, own in _rows(stream))
+            return torch.cat([output.last_hidden_state[0, own:] for output, own in outputs]).to(self.dtype)
 
     @torch.no_grad()
     def boundary(self, stream: Stream) -> Tensor:
@@ -214,6 +220,20 @@ class LanguageModel:
         """The output head's weight [V, D]."""
         weight: Tensor = self.module.get_output_embeddings().weight
         return weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors lie. A stream lies on the host, and what is said of it is given back there."""
+        return self.head.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the base's weights and the hidden states are held in; what is trained is float32."""
+        return self.head.dtype
+
+    def here(self, tensor: Tensor) -> Tensor:
+        """The tensor on the model's device."""
+        return tensor.to(self.device)
 
     def use_slow(self, reason: str) -> None:
         """Run the slow path from now on, and say why."""
@@ -243,15 +263,16 @@ class LanguageModel:
     def _run(self, stream: Stream, hidden_TD: Tensor | None = None, first: int = 0, last: int | None = None) -> Tensor:
         """The trunk's layers ``first`` to ``last`` on ``hidden`` (None: the embeddings); the norm follows the last."""
         trunk = self.trunk
-        hidden_TD = trunk.embed_tokens(stream.ids_T) if hidden_TD is None else hidden_TD
-        cos_1TE, sin_1TE = trunk.rotary_emb(hidden_TD[None], position_ids=stream.positions_T[None])
-        for layer in trunk.layers[first:last]:
-            run = partial(decoder_layer, layer, cos_TE=cos_1TE[0], sin_TE=sin_1TE[0], spans=stream.spans)
-            if self.checkpointing and torch.is_grad_enabled():
-                hidden_TD = checkpoint(run, hidden_TD, use_reentrant=False)
-            else:
-                hidden_TD = run(hidden_TD)
-        return trunk.norm(hidden_TD) if last is None else hidden_TD
+        hidden_TD = self.here(trunk.embed_tokens(self.here(stream.ids_T)) if hidden_TD is None else hidden_TD)
+        cos_1TE, sin_1TE = trunk.rotary_emb(hidden_TD[None], position_ids=self.here(stream.positions_T)[None])
+        with mixed(self.device, self.dtype):
+            for layer in trunk.layers[first:last]:
+                run = partial(decoder_layer, layer, cos_TE=cos_1TE[0], sin_TE=sin_1TE[0], spans=stream.spans)
+                if self.checkpointing and torch.is_grad_enabled():
+                    hidden_TD = checkpoint(run, hidden_TD, use_reentrant=False)
+                else:
+                    hidden_TD = run(hidden_TD)
+            return trunk.norm(hidden_TD).to(self.dtype) if last is None else hidden_TD
 
     def _shell(self, copied: Collection[str]) -> LanguageModel:
         """A copy of the structure with copies of the named tensors, which shares all others."""
@@ -294,8 +315,9 @@ class LanguageModel:
         return twin
 
     def _train(self, names: Collection[str]) -> None:
-        """Train these tensors and no others."""
+        """Train these tensors and no others, in float32."""
         self._trained = frozenset(names)
+        weights.recast(self.module, names, torch.float32)
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(name in self._trained)
 

@@ -107,7 +107,7 @@ def fits(layer: Any) -> bool:
 
 def decoder_layer(layer: Any, hidden_TD: Tensor, cos_TE: Tensor, sin_TE: Tensor, spans: Sequence[Span]) -> Tensor:
     """The layer's output [T, D] for a flat stream."""
-    if not fits(layer):
+    if hidden_TD.dtype != torch.float32 or not fits(layer):
         return layer(hidden_TD[None], position_embeddings=(cos_TE[None], sin_TE[None]), spans=spans)[0]
     attention, mlp = layer.self_attn, layer.mlp
     query, key, value = _normed(hidden_TD, layer.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from burnish.errors import ModelError
+from burnish.models.place import wide
 from burnish.models.teacher import Teacher, log_softmax
 
 CHUNK = 256  # positions whose logits exist at one time: 50 MB for a vocabulary of 49,152
@@ -69,24 +70,26 @@ class _Projection(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         slope_SD = torch.empty_like(hidden_SD) if ctx.needs_input_grad[0] else None
         kl_slope_SD = None if teacher is None or slope_SD is None else torch.empty_like(hidden_SD)
-        logp_S = hidden_SD.new_empty(len(hidden_SD))
-        entropy_S = hidden_SD.new_empty(len(hidden_SD) if entropy else 0)
-        teacher_kl_S = hidden_SD.new_empty(len(hidden_SD) if teacher is not None else 0)
+        logp_S = wide(hidden_SD.new_empty(len(hidden_SD)))
+        entropy_S = logp_S.new_empty(len(hidden_SD) if entropy else 0)
+        teacher_kl_S = logp_S.new_empty(len(hidden_SD) if teacher is not None else 0)
         for start in range(0, len(hidden_SD), CHUNK):
             part = slice(start, start + CHUNK)
-            logits_CV = hidden_SD[part] @ head_VD.T
+            logits_CV = wide(hidden_SD[part] @ head_VD.T)
             if teacher is not None:
                 teacher_kl_S[part], gap_CV = teacher.compare(part, log_softmax(logits_CV.clone(), teacher.temperature))
                 if kl_slope_SD is not None:
-                    torch.mm(gap_CV, head_VD, out=kl_slope_SD[part])
+                    torch.mm(gap_CV.to(head_VD.dtype), head_VD, out=kl_slope_SD[part])
             logp_CV = log_softmax(logits_CV, temperature)
             logp_S[part] = logp_CV.gather(1, targets_S[part, None])[:, 0]
             if entropy:
                 entropy_S[part] = -(logp_CV.exp() * logp_CV).sum(1)
             if slope_SD is not None:
-                torch.mm(logp_CV.exp_(), head_VD, out=slope_SD[part])
+                # 1 - p of the target before the product: after it, bfloat16 would have rounded two near numbers.
+                p_CV = logp_CV.exp_().scatter_(1, targets_S[part, None], torch.expm1(logp_S[part, None]))
+                torch.mm(p_CV.to(head_VD.dtype), head_VD, out=slope_SD[part])
         if slope_SD is not None:
-            slope_SD = (head_VD[targets_S] - slope_SD).div_(temperature)
+            slope_SD.div_(-temperature)
         if kl_slope_SD is not None and teacher is not None:
             kl_slope_SD.div_(teacher.temperature)
         ctx.temperature, ctx.entropy = temperature, entropy
@@ -100,14 +103,17 @@ class _Projection(torch.autograd.Function):
         ctx: Any, logp_grad_S: Tensor | None, entropy_grad_S: Tensor | None, kl_grad_S: Tensor | None
     ) -> tuple[Any, ...]:
         slope_SD, kl_slope_SD, hidden_SD, head_VD, entropy_S = ctx.saved_tensors
-        grad_SD = torch.zeros_like(hidden_SD) if logp_grad_S is None else slope_SD * logp_grad_S[:, None]
+        if logp_grad_S is None:
+            grad_SD = entropy_S.new_zeros(hidden_SD.shape)
+        else:
+            grad_SD = slope_SD * logp_grad_S[:, None]
         if kl_slope_SD is not None and kl_grad_S is not None:
             grad_SD.addcmul_(kl_slope_SD, kl_grad_S[:, None])
         if ctx.entropy and entropy_grad_S is not None and entropy_grad_S.any():
             for start in range(0, len(hidden_SD), CHUNK):
                 part = slice(start, start + CHUNK)
-                logp_CV = log_softmax(hidden_SD[part] @ head_VD.T, ctx.temperature)
+                logp_CV = log_softmax(wide(hidden_SD[part] @ head_VD.T), ctx.temperature)
                 slope_CV = -logp_CV.exp() * (logp_CV + entropy_S[part, None])
                 slope_CV *= entropy_grad_S[part, None] / ctx.temperature
-                grad_SD[part] += slope_CV @ head_VD
-        return grad_SD, None, None, None, None, None
+                grad_SD[part] += slope_CV.to(head_VD.dtype) @ head_VD
+        return grad_SD.to(hidden_SD.dtype), None, None, None, None, None

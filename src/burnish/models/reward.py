@@ -20,6 +20,7 @@ from burnish.errors import ModelError
 from burnish.models.adapters import Lora
 from burnish.models.freezing import Full
 from burnish.models.language import LanguageModel
+from burnish.models.place import wide
 from burnish.objectives import Stream
 
 CONFIG, HEAD = "reward.json", "reward_head.safetensors"
@@ -40,7 +41,7 @@ class RewardModel:
             ModelError: The version has fewer layers, or ``how`` freezes them all.
         """
         trunk = version.merged().trainable(replace(how, layers=layers), seed)
-        return cls(trunk, torch.zeros(trunk.head.shape[1]), trainable=True)
+        return cls(trunk, torch.zeros(trunk.head.shape[1], device=trunk.device), trainable=True)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name, in sorted order."""
@@ -55,7 +56,7 @@ class RewardModel:
         """
         if stream.last_A is None:
             raise ModelError("a reward model reads each answer's last token", mend="pack(..., keep_last=True)")
-        return self.trunk.hidden(stream)[stream.last_A] @ self.head_D
+        return stream.here(wide(self.trunk.hidden(stream)[self.trunk.here(stream.last_A)]) @ self.head_D)
 
     def files(self) -> dict[str, bytes]:
         """What its trunk is beside the version (see ``LanguageModel.files``), and the head.
@@ -84,4 +85,4 @@ class RewardModel:
             raise ModelError(f"the reward head cannot be read: {error}", where=str(files[HEAD])) from error
         if head_D.shape != version.head.shape[1:]:
             raise ModelError(f"the reward head is {tuple(head_D.shape)} wide, the version {version.head.shape[1]}")
-        return cls(version.merged()._adapt(files, None, False, 0), head_D)
+        return cls(version.merged()._adapt(files, None, False, 0), version.here(head_D))

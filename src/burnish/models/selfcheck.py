@@ -1,4 +1,4 @@
-"""The flat path against its slow twin on 256 tokens, once per (path, base, versions, CPU)."""
+"""The flat path against its slow twin on 256 tokens, once per (path, base, versions, processor, dtype)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import torch
 import transformers
 
 from burnish.models.language import LanguageModel
+from burnish.models.place import FLAT
 from burnish.objectives import Answer, Stream, Tree, pack
 from burnish.records import Json
-
-TOLERANCE = 1e-4  # nats a token
 
 
 def self_check(model: LanguageModel, cache: Path) -> dict[str, Json]:
@@ -24,11 +23,12 @@ def self_check(model: LanguageModel, cache: Path) -> dict[str, Json]:
     Returns path, difference (the largest, in nats), tolerance and passed. The result is kept in ``cache`` and
     reused, so that a resumed run takes the same path.
     """
+    tolerance = FLAT[model.dtype]
     if model.path == "slow":
         return {
             "path": "slow",
             "difference": None,
-            "tolerance": TOLERANCE,
+            "tolerance": tolerance,
             "passed": False,
             "why": model.message,
         }
@@ -44,8 +44,8 @@ def self_check(model: LanguageModel, cache: Path) -> dict[str, Json]:
         result = {
             "path": "flat",
             "difference": difference if math.isfinite(difference) else None,
-            "tolerance": TOLERANCE,
-            "passed": difference <= TOLERANCE,
+            "tolerance": tolerance,
+            "passed": difference <= tolerance,
         }
         known = _read(file) | {key: result}
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,10 @@ def _key(model: LanguageModel) -> str:
     except OSError:
         pass  # not Linux: the machine's kind must do
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    return f"flat, {model.base.digest[:16]}, {versions}, {cpu} {torch.backends.cpu.get_cpu_capability()}"
+    machine = f"{cpu} {torch.backends.cpu.get_cpu_capability()}"
+    if model.device.type == "cuda":
+        machine = torch.cuda.get_device_name(model.device)
+    return f"flat, {model.base.digest[:16]}, {versions}, {machine}, {model.dtype}"
 
 
 def _read(file: Path) -> dict[str, dict[str, Json]]:

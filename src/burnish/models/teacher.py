@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from burnish.models.place import wide
 from burnish.objectives.stream import Top
 
 
@@ -39,7 +40,7 @@ class FullTeacher:
 
     def compare(self, part: slice, logp_CV: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Teacher``. q is the teacher's own distribution."""
-        teacher_CV = log_softmax(self.hidden_SE[part] @ self.head_VE.T, self.temperature)
+        teacher_CV = log_softmax(wide(self.hidden_SE[part] @ self.head_VE.T), self.temperature)
         t_CV = teacher_CV.exp()
         return (t_CV * (teacher_CV - logp_CV)).sum(1), logp_CV.exp().sub_(t_CV)
 
@@ -92,6 +93,7 @@ def most_likely(hidden_SD: Tensor, head_VD: Tensor, most: int, temperature: floa
     most = min(most, len(head_VD))
     with torch.no_grad():
         parts = [
-            log_softmax(hidden_CD @ head_VD.T, temperature).topk(most, dim=1) for hidden_CD in hidden_SD.split(chunk)
+            log_softmax(wide(hidden_CD @ head_VD.T), temperature).topk(most, dim=1)
+            for hidden_CD in hidden_SD.split(chunk)
         ]
     return Top(torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts]))

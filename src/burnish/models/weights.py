@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from burnish.errors import ModelError
 from burnish.models import tensors
@@ -39,7 +40,18 @@ def load_weights(module: nn.Module, files: Mapping[str, Path], base: Base) -> fr
         if tuple(tensor.shape) != shape:
             what = f"{name} is {tuple(tensor.shape)} in the version and {shape} in the base {base.name}"
             raise ModelError(what, where=str(files[FILE]))
-        place, _, last = name.rpartition(".")
-        owner = module.get_submodule(place)
-        setattr(owner, last, nn.Parameter(tensor.to(here[name]), requires_grad=False))
+        _put(module, name, tensor.to(here[name].device, torch.float32))  # what was trained stays as exact as it was
     return frozenset(found)
+
+
+def recast(module: nn.Module, names: Iterable[str], dtype: torch.dtype) -> None:
+    """Give the module copies in ``dtype`` of those tensors that are in another; who shares them keeps the old."""
+    here = dict(module.named_parameters())
+    for name in names:
+        if here[name].dtype != dtype:
+            _put(module, name, here[name].detach().to(dtype))
+
+
+def _put(module: nn.Module, name: str, tensor: Tensor) -> None:
+    place, _, last = name.rpartition(".")
+    setattr(module.get_submodule(place), last, nn.Parameter(tensor, requires_grad=False))

@@ -109,6 +109,10 @@ class Stream:
     window: Mapping[str, float] = field(default_factory=dict)
     top: Top | None = None
 
+    def here(self, tensor: Tensor) -> Tensor:
+        """A tensor that a model made, where the stream lies: terms read both."""
+        return tensor.to(self.ids_T.device)
+
     @property
     def longest(self) -> int:
         """The length of the longest path from the first token of a prompt to the end of an answer."""

@@ -3,6 +3,7 @@
 from burnish.sampling.engine import Engine, NonFiniteLogits, sample
 from burnish.sampling.request import (
     MISMATCH_LIMIT,
+    MISMATCH_ROUNDED,
     Event,
     Params,
     Request,
@@ -14,6 +15,7 @@ from burnish.sampling.request import (
 
 __all__ = [
     "MISMATCH_LIMIT",
+    "MISMATCH_ROUNDED",
     "Engine",
     "Event",
     "NonFiniteLogits",

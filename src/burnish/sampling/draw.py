@@ -58,11 +58,16 @@ def _invert(probs_NBI: Tensor, blocks_NB: Tensor, uniform_N: Tensor) -> Tensor:
 def _search(mass_NK: Tensor, target_N: Tensor) -> tuple[Tensor, Tensor]:
     """First entry whose cumulative mass exceeds the target, and the mass before it. Never an entry without mass:
     a target that rounding put below 0 gets the first entry that has some, one at or past the end the last."""
+    device, mass_NK, target_N = (
+        mass_NK.device,
+        mass_NK.cpu(),
+        target_N.cpu(),
+    )  # a GPU's running sums vary from run to run
     sums_NK = mass_NK.cumsum(dim=-1)
     found_N1 = torch.searchsorted(sums_NK, target_N[:, None].clamp(min=0), right=True)
     last_N1 = torch.searchsorted(sums_NK, sums_NK[:, -1:].contiguous())
     found_N1 = torch.minimum(found_N1, last_N1).clamp_(max=mass_NK.shape[1] - 1)
-    return found_N1[:, 0], (sums_NK - mass_NK).gather(1, found_N1)[:, 0]
+    return found_N1[:, 0].to(device), (sums_NK - mass_NK).gather(1, found_N1)[:, 0].to(device)
 
 
 def _nucleus(probs_V: Tensor, mass: float, uniform: float) -> Tensor:
@@ -72,7 +77,7 @@ def _nucleus(probs_V: Tensor, mass: float, uniform: float) -> Tensor:
     while float(ordered_K.double().sum()) < mass and count < len(probs_V):
         count = min(count * 8, len(probs_V))
         ordered_K, ids_K = probs_V.topk(count)
-    sums_K = ordered_K.double().cumsum(dim=0)
+    sums_K = ordered_K.double().cpu().cumsum(dim=0)
     kept = min(int(torch.searchsorted(sums_K, mass)) + 1, count)
     target_1 = uniform * sums_K[kept - 1 : kept]
     return ids_K[_search(ordered_K[None, :kept].double(), target_1)[0]][0]

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, insert, or_, select
 
+from burnish.config import host
 from burnish.errors import StoreError
 from burnish.progress import Progress
 from burnish.records import Json, Record
@@ -235,7 +236,8 @@ class Ledger(Database):
             return Lineage(record, tuple(load_records(conn, above)), tuple(load_records(conn, below)))
 
     def made_with(self, id: str) -> dict[str, Json]:
-        """How a record came about: ``stage``, ``stage_version``, ``seed``, ``settings`` and ``libraries``."""
+        """How a record came about: ``stage``, ``stage_version``, ``seed``, ``settings`` and ``libraries``,
+        the host's device and dtype among them."""
         with self.read() as conn:
             row = conn.execute(select(records).where(records.c.id == id)).mappings().one()
         plain = {name: row[name] for name in ("stage", "stage_version", "seed")}
@@ -269,7 +271,7 @@ class Ledger(Database):
             "seed": work.seed,
             "settings": canonical(work.settings),
             "body": body,
-            "libraries": canonical(libraries()),
+            "libraries": canonical(libraries() | host.described()),
             "digest": record_digest(work.kind, work.key, parse(body)),
             "created_at": now(),
         }

@@ -69,7 +69,7 @@ def keep_boundaries(
     first, width = model.first_trained, int(model.head.shape[1])
     if passes < 2 or first == 0 or model.path == "slow":
         return False
-    need, most = 4 * width * sum(tree.tokens(keep_last) for tree in trees), limit()
+    need, most = model.dtype.itemsize * width * sum(tree.tokens(keep_last) for tree in trees), limit()
     folder = cache / FOLDER
     if not make_room(folder, need, most):
         progress.say(f"{what}: {need / 1e9:.1f} GB of hidden states are over the limit of {most / 1e9:g}: not kept")
@@ -80,7 +80,7 @@ def keep_boundaries(
         return {key: hidden_TD[place] for key, place in _trees(stream)}
 
     streams = pack(trees, BUDGET, keep_last=keep_last)
-    kept = Remembered(folder, [source, first, torch.__version__])
+    kept = Remembered.made(folder, [source, first], model)
     files = (path for path, _ in kept.keep(streams, compute, progress, f"{what}: reading rows"))
     places = {key: path for stream, path in zip(streams, files, strict=True) for key, _ in _trees(stream)}
     model.kept = Boundaries(first, places)

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 import torch
 
+from burnish.config import host
 from burnish.training.workers import Workers
 
 
 def conditions(workers: Workers) -> dict[str, str]:
-    """What moves the last bits of a sum: the threads, the workers and the library that adds up."""
-    return {"threads": str(torch.get_num_threads()), "workers": str(workers.size), "torch": str(torch.__version__)}
+    """What moves the last bits of a sum: the threads, the workers, the library that adds up, where and how exactly."""
+    threads, torch_is = str(torch.get_num_threads()), str(torch.__version__)
+    return {"threads": threads, "workers": str(workers.size), "torch": torch_is, **host.described()}
 
 
 @contextmanager

@@ -39,7 +39,8 @@ class Remembered:
 
     Args:
         folder: Where batches are kept; it may be deleted at any time.
-        source: All that decides the numbers but for the batch: the weights, the path, the library.
+        source: All that decides the numbers but for the batch: the weights, the path, the library, where and how
+            exactly.
     """
 
     folder: Path
@@ -48,12 +49,12 @@ class Remembered:
     @classmethod
     def of(cls, store: Store, version: Record, model: LanguageModel) -> Remembered:
         """What ``version``, loaded as ``model``, says; kept in the store's cache."""
-        return cls.made(store, [version.body["base"]["digest"], version.body["adapter"]], model)
+        return cls.made(store.cache / FOLDER, [version.body["base"]["digest"], version.body["adapter"]], model)
 
     @classmethod
-    def made(cls, store: Store, source: Json, model: LanguageModel) -> Remembered:
+    def made(cls, folder: Path, source: Json, model: LanguageModel) -> Remembered:
         """What ``model`` says where ``source`` names its weights and all that is asked of it."""
-        return cls(store.cache / FOLDER, [source, model.path, torch.__version__])
+        return cls(folder, [source, model.path, torch.__version__, str(model.device), str(model.dtype)])
 
     def keep(
         self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str
@@ -64,7 +65,7 @@ class Remembered:
             tensors = _load(path)
             if tensors is None:
                 with torch.no_grad():
-                    tensors = {name: tensor.contiguous() for name, tensor in compute(stream).items()}
+                    tensors = {name: tensor.cpu().contiguous() for name, tensor in compute(stream).items()}
                 _save(path, tensors)
                 progress.update(what, number, len(streams))
             else:
@@ -123,7 +124,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     whole = hashlib.sha256()
     for name in sorted(tensors):
         whole.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
-        whole.update(tensors[name].numpy().tobytes())
+        whole.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())  # numpy knows no bfloat16
     return whole.hexdigest()
 
 

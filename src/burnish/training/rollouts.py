@@ -13,7 +13,7 @@ from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, Term, TermResult
 from burnish.rewards.scores import Asked, Score, rewarded
-from burnish.sampling import MISMATCH_LIMIT, Params, Sample, Sampler, mismatch
+from burnish.sampling import MISMATCH_LIMIT, MISMATCH_ROUNDED, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
 from burnish.training.algorithms import Plan
 from burnish.training.credit.kl import controlled
@@ -204,8 +204,10 @@ class Rollouts:
         """Mean exp |trainer logprob - sampler logprob| on fresh samples, before the policy moved. Weight 0.
 
         Raises (in the loss):
-            TrainingError: Over ``MISMATCH_LIMIT`` on ``MISMATCH_TOKENS`` tokens or more.
+            TrainingError: Over ``MISMATCH_LIMIT`` (in bfloat16 ``MISMATCH_ROUNDED``) on ``MISMATCH_TOKENS`` tokens or
+                more.
         """
+        limit = MISMATCH_ROUNDED if self.reference.dtype == torch.bfloat16 else MISMATCH_LIMIT
 
         def count(trees: Sequence[Tree]) -> float:
             answers = [a for t in trees for a in t.answers if "old_logp" in a.streams]
@@ -223,9 +225,9 @@ class Rollouts:
             total, tokens = total + apart, tokens + fresh
             self.state["mismatch"] = (total, tokens)
             mean = total / tokens
-            if tokens >= MISMATCH_TOKENS and not mean <= MISMATCH_LIMIT:
+            if tokens >= MISMATCH_TOKENS and not mean <= limit:
                 raise TrainingError(
-                    f"sampler and trainer disagree: mean exp |logprob difference| is {mean:.4f}, over {MISMATCH_LIMIT}",
+                    f"sampler and trainer disagree: mean exp |logprob difference| is {mean:.4f}, over {limit}",
                     mend="this is a bug of the sampler or the trainer; please report it with `burnish doctor`",
                 )
             return TermResult(torch.tensor(apart), {}, float(fresh))

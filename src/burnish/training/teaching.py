@@ -22,7 +22,7 @@ from burnish.parts import Part
 from burnish.progress import Progress
 from burnish.records import Json, Record
 from burnish.store import Store
-from burnish.training.remembered import BUDGET, Remembered
+from burnish.training.remembered import BUDGET, FOLDER, Remembered
 
 Forward = Callable[[Stream], Outputs]
 
@@ -122,7 +122,7 @@ class Teaching:
             return cls(beside.logp, terms, list)
         most, temperature = table.teacher_top_k, table.teacher_temperature
         source = [teacher.identity, most, temperature]
-        kept = Remembered.made(store, source, model)
+        kept = Remembered.made(store.cache / FOLDER, source, model)
 
         def read(streams: Sequence[Stream], say: Callable[[Stream], Top]) -> Iterator[Top]:
             def compute(stream: Stream) -> Mapping[str, Tensor]:
