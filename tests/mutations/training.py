@@ -174,10 +174,10 @@ MUTATIONS = [
     ),
     Mutation(
         "a NaN budget passes",
-        ROLLOUTS,
-        "if not kl <= self.kl:",
-        "if kl > self.kl:",
-        TESTS + "test_rollouts.py::test_budgets_stop",
+        "src/burnish/training/brake.py",
+        'if not now["dev_kl"] <= self.kl:',
+        'if now["dev_kl"] > self.kl:',
+        TESTS + "test_brake.py::test_budgets_stop",
     ),
     Mutation(
         "a mismatch of sampler and trainer goes unseen",

@@ -1,4 +1,4 @@
-"""Rollouts: figures by hand, budgets, replay, and the leash between sampler and trainer."""
+"""Rollouts: figures by hand, replay, and the leash between sampler and trainer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Engine, Params, Sample
 from burnish.training.algorithms import ALGORITHMS, Inner, Leash, Plan
-from burnish.training.held_out import Stop
-from burnish.training.rollouts import Budgets, Rollouts
+from burnish.training.rollouts import Rollouts
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +57,10 @@ def rollouts_of(model: LanguageModel, **changed: Any) -> Rollouts:
         "score": by_length,
         "plan": GRPO,
         "keep": lambda step, chosen, groups: [],
-        "dev": asked([4, 4], [9, 3, 2], [12]),
         "prompts": asked([5, 6, 7], [8, 9], [10, 11, 12, 13], [3]),
         "prompts_per_rollout": 2,
         "group": 3,
         "params": Params(1.0, 1.0, 6, 0, (294,)),
-        "budgets": Budgets(0.1, 0.3),
         "seed": 11,
     }
     return Rollouts(**{**values, **changed})
@@ -125,49 +122,9 @@ def test_a_rollout_is_replayed_whole(model: LanguageModel) -> None:
     assert first.boundary(2) and not first.boundary(3)
 
 
-def test_a_look_changes_no_rollout(model: LanguageModel) -> None:
-    looked, plain = rollouts_of(model), rollouts_of(model)
-    looked.held_out(0)
-    assert looked.window(0) == plain.window(0)
-
-
 def test_every_prompt_is_used_once_a_pass(model: LanguageModel) -> None:
     rollouts = rollouts_of(model)
     assert sorted(rollouts._chosen(0) + rollouts._chosen(1)) == [0, 1, 2, 3]
-
-
-def test_kl_to_the_start_is_zero_before_any_update(model: LanguageModel) -> None:
-    rollouts = rollouts_of(model)
-    assert rollouts.held_out(0)["dev_kl"] == pytest.approx(0.0, abs=1e-5)
-    rollouts.window(0)
-    assert rollouts.figures()["kl"] == pytest.approx(0.0, abs=1e-5)
-
-
-def test_budgets_are_checked_on_prompts_that_do_not_change(model: LanguageModel) -> None:
-    """Rollouts of other prompts have other lengths: that alone must not stop training."""
-    rollouts = rollouts_of(model, budgets=Budgets(1.0, 0.0))
-    for step in (0, 2, 4):
-        seen = rollouts.held_out(step)
-        rollouts.window(step)
-    assert rollouts.state["before"]["dev_length"] == seen["dev_length"]
-    assert seen["held_out"] == seen["dev_reward"]
-    with pytest.raises(Stop, match="length"):
-        rollouts.state["before"]["dev_length"] *= 2
-        rollouts.held_out(6)
-
-
-@pytest.mark.parametrize(
-    ("kl", "length", "said"),
-    [(0.2, 10.0, "KL"), (math.nan, 10.0, "KL"), (0.0, 14.0, "length"), (0.0, 6.0, "length"), (0.0, math.nan, "length")],
-)
-def test_budgets_stop(kl: float, length: float, said: str) -> None:
-    assert said in (Budgets(0.15, 0.3).exceeded(kl, length, 10.0) or "")
-    assert Budgets(0.15, 0.3).exceeded(0.1, 12.9, 10.0) is None
-
-
-def test_a_window_outside_the_budget_stops_training(model: LanguageModel) -> None:
-    with pytest.raises(Stop, match="KL"):
-        rollouts_of(model, budgets=Budgets(-1.0, 0.3)).held_out(0)
 
 
 def test_a_reward_that_is_not_finite_stops(model: LanguageModel) -> None:

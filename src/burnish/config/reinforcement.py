@@ -73,6 +73,12 @@ class Rl(Paced):
     stop_length: PositiveFloat = Field(
         default=0.3, description="Stops when the mean length has moved by more than this share."
     )
+    stop_repetition: Share = Field(
+        default=0.2, description="Stops when the share of repeated 4-grams has risen by more than this."
+    )
+    stop_diversity: Share = Field(
+        default=0.5, description="Stops when the share of distinct 2-grams has fallen by more than this share of it."
+    )
     demonstrations: Annotated[float, Field(ge=0)] | Auto = Field(
         default="auto", description="Weight of the SFT rows' likelihood inside rl (PPO-ptx)."
     )

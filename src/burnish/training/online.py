@@ -20,9 +20,10 @@ from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
 from burnish.training.algorithms import plan_of
+from burnish.training.brake import Brake, Budgets
 from burnish.training.held_out import HeldOut
 from burnish.training.loop import Loop, Settings
-from burnish.training.rollouts import Budgets, Rollouts
+from burnish.training.rollouts import Rollouts
 from burnish.training.settings import Choice, rl_settings, shown
 
 VERSION = 4
@@ -44,7 +45,7 @@ def train_online(
     """Improve ``start`` against a reward into a new version; the reference is ``start``, frozen.
 
     The reward is the learned one (``reward``) or the weighted sum of the recipe's parts. Of the checkpoints within
-    the budgets of KL and length, the one with the highest reward on dev prompts is kept.
+    the brake's budgets, the one with the highest reward on dev prompts is kept.
 
     Raises:
         PartError: An own reward or credit function breaks its contract, or raises.
@@ -75,15 +76,15 @@ def train_online(
             plan=plan_of(table, choices["kl"].value, recipe.evaluate.max_new_tokens, parts.credit),
             keep=keep,
             prompts=[Asked(task.prompt_ids(row), row) for row in rows],
-            dev=[Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]],
             prompts_per_rollout=table.prompts,
             group=table.group,
             params=params,
-            budgets=Budgets(table.stop_kl, table.stop_length),
             seed=work.seed,
             demonstrations=_demonstrations(recipe, task, store, dataset),
         )
-        return _train(recipe, work, loaded, rollouts, store, progress, choices)
+        dev = [Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]]
+        budgets = Budgets(table.stop_kl, table.stop_length, table.stop_repetition, table.stop_diversity)
+        return _train(recipe, work, loaded, rollouts, Brake(rollouts, dev, budgets), store, progress, choices)
 
     return store.once(work, make, progress=progress)
 
@@ -127,6 +128,7 @@ def _train(
     work: Work,
     loaded: Loaded,
     rollouts: Rollouts,
+    brake: Brake,
     store: Store,
     progress: Progress,
     choices: Mapping[str, Choice],
@@ -153,14 +155,14 @@ def _train(
         what="rl update",
         rates=layer_rates(recipe.adapt, parameters),
         trainable=unfreezes(recipe.adapt, parameters, table.updates),
-        held_out=HeldOut(rollouts.held_out, rollouts.plan.inner.updates, better="higher", first=True),
+        held_out=HeldOut(brake.look, rollouts.plan.inner.updates, better="higher", first=True),
         recipe=work.settings,
     )
     done, stopped = loop.run()
     if stopped:
-        progress.say(f"rl: stopped by its budgets: {stopped}")
+        progress.say(f"rl: stopped by its brake: {stopped}")
     progress.say(f"rl: {done} updates kept, the best on dev prompts within the budgets")
-    before = rollouts.state["before"]
+    before = brake.before
     best = loop.seen["best"]["figures"] if loop.seen else before  # outside its budgets at the first look: the start
     figures = {"updates": done, "stopped": stopped, "before": before, "after": {name: best[name] for name in before}}
     return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(dict(choices)), figures=figures)

@@ -1,4 +1,4 @@
-"""Rollouts: groups of answers of the current policy, scored, turned into windows, and watched by a brake."""
+"""Rollouts: groups of answers of the current policy, scored and turned into windows."""
 
 from __future__ import annotations
 
@@ -17,29 +17,11 @@ from burnish.sampling import MISMATCH_LIMIT, MISMATCH_ROUNDED, Params, Sample, S
 from burnish.store import derive_seed
 from burnish.training.algorithms import Plan
 from burnish.training.credit.kl import controlled
-from burnish.training.held_out import Stop
 from burnish.training.measured import Measured, as_trees, with_reference
 
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
 Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
-
-
-@dataclass(frozen=True)
-class Budgets:
-    """How far the policy may go from its start: KL in nats per token, and the share its mean length may move."""
-
-    kl: float
-    length: float
-
-    def exceeded(self, kl: float, length: float, start_length: float) -> str | None:
-        """Why to stop, or None."""
-        if not kl <= self.kl:
-            return f"KL to the start is {kl:.3f} nats a token, over rl.stop_kl = {self.kl}"
-        moved = length / start_length - 1
-        if not abs(moved) <= self.length:
-            return f"the mean length moved by {moved:+.0%}, over rl.stop_length = {self.length:.0%}"
-        return None
 
 
 @dataclass
@@ -48,9 +30,7 @@ class Rollouts:
 
     ``sampler`` makes the engine of the current policy; ``score`` gives rewards, the plan's credit makes a lesson of
     them; ``keep`` stores a few samples for people to read and returns their ids; ``demonstrations`` are
-    supervised trees mixed into every window. ``dev`` are prompts that are never trained on: before each rollout the
-    policy answers them with the same draws as before the first, and the budgets are checked there. A rollout's own
-    prompts change every time, and their lengths with them.
+    supervised trees mixed into every window.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -60,11 +40,9 @@ class Rollouts:
     plan: Plan
     keep: Keep
     prompts: Sequence[Asked]
-    dev: Sequence[Asked]
     prompts_per_rollout: int
     group: int
     params: Params
-    budgets: Budgets
     seed: int
     demonstrations: Sequence[Tree] = ()
     state: dict[str, Any] = field(default_factory=dict)
@@ -106,30 +84,10 @@ class Rollouts:
         )
         return Measured(samples, scores, trees, drawn)
 
-    def on_dev(self, engine: Sampler | None = None) -> dict[str, float]:
-        """The policy on the dev prompts, one answer each: reward and its parts, KL, length, share of cut answers."""
-        figures = self.measure(engine or self.sampler(), self.dev, 1, derive_seed(self.seed, "dev")).figures()
-        parts = [name for name in figures if name.startswith("reward/")]
-        return {f"dev_{name}": figures[name] for name in ("reward", *parts, "kl", "length", "cut_share")}
-
-    def exceeded(self, dev: Mapping[str, float]) -> str | None:
-        """Why the policy is outside its budgets, by its figures on the dev prompts; None while it is inside."""
-        return self.budgets.exceeded(dev["dev_kl"], dev["dev_length"], self.state["before"]["dev_length"])
-
-    def held_out(self, step: int) -> dict[str, float]:
-        """The policy's figures on dev after ``step`` updates, its reward there as "held_out".
-
-        Raises:
-            Stop: It is outside its budgets.
-        """
+    def engine(self) -> Sampler:
+        """The current policy's engine, which the next rollout shares with the look before it."""
         self._engine = self.sampler()
-        dev = self.on_dev(self._engine)
-        self.state.setdefault("before", dev)  # of the first look, before any update
-        figures = {"held_out": dev["dev_reward"], **dev}
-        why = self.exceeded(dev)
-        if why:
-            raise Stop(why, figures)
-        return figures
+        return self._engine
 
     def _collect(self, rollout: int, step: int) -> list[Tree]:
         """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
