@@ -88,6 +88,7 @@ def test_keys_that_the_recipe_leaves_open_are_the_algorithms_own(tmp_path: Path)
             'learning_rate = "1e-4"',
             ["sft.learning_rate", "line 9", "'1e-4'", "write the number without quotes: learning_rate = 1e-4"],
         ),
+        ("learning_rate = 1e-4", "teacher_top_k = 5", ["line 8: [sft]: teacher_top_k has no use without a teacher"]),
         ("learning_rate = 1e-4", "learning_rate = nan", ["sft.learning_rate"]),
         ("learning_rate = 1e-4", "batch_size = 0", ["sft.batch_size", "line 9", "0"]),
         ("learning_rate = 1e-4", "epochs = true", ["sft.epochs"]),

@@ -45,11 +45,17 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["promote", "bot@9"], 'there is no record "bot@9"'),
         (["lineage", "nothing"], 'there is no record "nothing"'),
         (["run"], "no-such-base"),
+        (["metrics", "bot@1", "--format", "xml"], "burnish: Invalid value for '--format': 'xml' is not one of 'jsonl'"),
     ],
 )
 def test_a_mistake_is_exit_2(recipe: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     code, text = run(capsys, *arguments)
     assert code == 2 and said in text
+
+
+def test_a_command_that_stands_for_several_says_which(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "models")
+    assert code == 2 and text.startswith("Usage: ") and "import" in text and "burnish:" not in text
 
 
 def test_a_port_in_use(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

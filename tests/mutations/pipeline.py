@@ -5,15 +5,22 @@ from __future__ import annotations
 from mutations.case import Mutation
 
 PREFLIGHT, CLEAN = "src/burnish/pipeline/preflight.py", "src/burnish/data/clean.py"
-POSSIBLE = "src/burnish/evaluation/possible.py"
+POSSIBLE, REFUSALS = "src/burnish/evaluation/possible.py", "src/burnish/pipeline/refusals.py"
 TUNE, TESTS = "src/burnish/pipeline/tune.py", "tests/pipeline/"
 
 MUTATIONS = [
     Mutation(
+        "a run trains before it says what cannot work",
+        "src/burnish/pipeline/turn.py",
+        '    require_possible(project, dataset.body["counts"]["train"], preferences)\n',
+        "",
+        TESTS + "test_preflight.py::test_a_run_refuses_before_it_spends_what_the_check_refuses",
+    ),
+    Mutation(
         "the check does not look at the base's layers",
-        PREFLIGHT,
-        "        _require_adaptable(project)\n",
-        "        pass\n",
+        REFUSALS,
+        "    require_adaptable(recipe, project.resolved_base, files)\n",
+        "",
         TESTS + "test_preflight.py::test_what_does_not_fit_the_layers_is_refused_without_an_update",
     ),
     Mutation(

@@ -10,7 +10,7 @@ import pytest
 
 from burnish.cli import main
 from burnish.data import gather, read_files
-from burnish.errors import ConfigError, DataError, ModelError
+from burnish.errors import BurnishError, ConfigError, DataError, ModelError
 from burnish.pipeline import Project
 from burnish.pipeline.preflight import Check, Marked, preflight, tokens
 from burnish.progress import Silent
@@ -203,3 +203,35 @@ def test_the_layers_are_looked_at_without_reading_weights(tmp_path: Path, tiny_m
     module = skeleton(resolve_base(str(tiny_model_folder), tmp_path))
     assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
     assert module.get_submodule("model.layers.1.mlp.down_proj").weight.shape == (64, 128)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            '[sft]\nteacher = "nowhere/at-all"',
+            'sft.teacher: there is no base "nowhere/at-all"\n.* or name an own version',
+        ),
+        ('[sft]\nteacher = "bot@7"', 'sft.teacher: there is no (version|record) "bot@7"'),
+        ("[sft]\nwarmup = 500", "sft.warmup: warmup = 500 does not fit"),
+        ('[[gate]]\nmetric = "mine:own"\nat_least = 1.0', 'unknown metric "mine:own"'),
+        ("[rl]\nwarmup = 90\n[reward]\nlayers = 2", "rl.warmup: warmup = 90 does not fit"),
+        ('[adapt]\ntargets = ["q_prj"]', 'is called "q_prj"'),
+    ],
+)
+def test_a_run_refuses_before_it_spends_what_the_check_refuses(
+    tmp_path: Path, tiny_model_folder: Path, more: str, said: str
+) -> None:
+    bot = project(tmp_path, tiny_model_folder, rows(40), more)
+    with pytest.raises(BurnishError, match=said):
+        preflight(bot)
+    assert not bot.has_store
+    with pytest.raises(BurnishError, match=said):
+        bot.run()
+    assert not list(bot.store.path.glob("runs/*"))
+
+
+def test_the_advice_counts_the_pairs_of_a_file(tmp_path: Path, tiny_model_folder: Path) -> None:
+    pairs = [{"prompt": r["prompt"], "chosen": r["completion"], "rejected": "No."} for r in rows(60, 3000)]
+    check = preflight(project(tmp_path, tiny_model_folder, rows(40), "[preference]\n", preferences=pairs))
+    assert "preferences: 60 rows are in, and 200 are enough to learn from; below" in lines(check, "advice")

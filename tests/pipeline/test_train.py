@@ -65,7 +65,8 @@ def test_an_interruption_keeps_the_checkpoint_and_says_so(
     (log,) = (tiny_project.parent / ".burnish" / "runs").glob("*/metrics.jsonl")
     before = len(RunLog.read(log.parent))
     monkeypatch.setattr(Loop, "update", update)
-    assert command(capsys, "train", str(tiny_project), "--stage", "sft")[0] == 0
+    code, out, err = command(capsys, "train", str(tiny_project), "--stage", "sft")
+    assert code == 0 and "sft update 8 of " in err and " is kept: it goes on from there" in err
     assert RunLog.read(log.parent)[before]["step"] == 8
 
 

@@ -146,7 +146,7 @@ def verify(recipe: RecipeArgument = None, store: StoreOption = None) -> None:
         print(problem)
     print(f"{result.checked} things checked, {result.tombstones} erased, {len(result.problems)} problems")
     if result.problems:
-        raise Refused("the store is not what was written")
+        raise Refused("the store is not what was written", mend="bring the files back from a copy; a checkpoint may go")
 
 
 @app.command()
@@ -225,4 +225,6 @@ def models_import(
     from burnish.pipeline import Project
 
     project = Project(recipe_path(recipe), store, progress())
-    print(f"{project.import_adapter(adapter, base).name} is a version now; `burnish run` decides whether it serves")
+    print(
+        f"{project.import_adapter(adapter, base).name} is a version now; a recipe goes on from it where it is the base"
+    )

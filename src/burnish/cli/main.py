@@ -53,7 +53,9 @@ def _run(arguments: list[str]) -> int:
         )
         return 130
     except TyperException as error:  # a command or an option that does not exist, or a value that does not fit
-        print(f"burnish: {error.format_message()}\n  burnish --help lists the commands", file=sys.stderr)
+        said = error.format_message().replace("Value error, ", "")
+        helped = said.startswith("Usage: ")  # a command that stands for several was named alone
+        print(said if helped else f"burnish: {said}\n  burnish --help lists the commands", file=sys.stderr)
         return 2
     except Exception:
         with tempfile.NamedTemporaryFile("w", prefix="burnish-", suffix=".txt", delete=False) as report:

@@ -90,6 +90,12 @@ def load_adapter(module: nn.Module, files: Mapping[str, Path], base: Base) -> Lo
     return Lora(rank, alpha, "rslora" if stabilised else "lora")
 
 
+def made_for(folder: Path) -> str | None:
+    """The name of the base that a readable adapter says that it was made for, if it says."""
+    named = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    return named if isinstance(named, str) and named else None
+
+
 def _layers(tensors: Mapping[str, Tensor], dora: bool, where: str) -> dict[str, dict[str, Tensor]]:
     """The parts of each adapted layer, by the layer's name in sorted order."""
     wanted = PARTS if dora else PARTS[:2]
@@ -117,7 +123,8 @@ def _require_fits(module: nn.Module, name: str, parts: Mapping[str, Tensor], bas
     if any(made[part] != fits[part] for part in made):
         sizes = " and ".join(map(str, made.values()))
         here = f"{shape} in the base {base.name} ({base.digest[:12]})" if linear else f"not in the base {base.name}"
-        raise ModelError(f"{name} is {sizes} in the adapter and {here}", where=where)
+        mend = "name the base that it was made for: base in the recipe, or --base"
+        raise ModelError(f"{name} is {sizes} in the adapter and {here}", where=where, mend=mend)
 
 
 def _require_known(config: Mapping[str, object], where: str) -> None:

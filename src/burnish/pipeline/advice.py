@@ -21,7 +21,7 @@ class Situation:
 
     ``rows`` are answered training rows, ``held_out`` independent prompts of the split that decides, ``votes`` are cast
     already, ``raters`` people at hand, ``seconds`` the estimated training time (None: not known), ``own_reward`` says
-    that the recipe brings a function to be rewarded by.
+    that the recipe brings a function to be rewarded by, ``pairs`` are judged answers that it brings in a file.
     """
 
     rows: int
@@ -32,6 +32,7 @@ class Situation:
     seconds: float | None = None
     fits: bool | None = None
     own_reward: bool = False
+    pairs: int = 0
 
 
 def advise(now: Situation) -> list[str]:
@@ -62,9 +63,13 @@ def _supervised(now: Situation) -> str:
 
 
 def _feedback(now: Situation) -> str:
-    missing = max(0, ENOUGH_VOTES - now.votes)
+    missing = max(0, ENOUGH_VOTES - now.votes - now.pairs)
+    counts = ((now.pairs, "rows"), (now.votes, "votes"))
+    there = " and ".join(f"{count} {what}" for count, what in counts if count)
     if not missing:
-        return f"preferences: worth it; {now.votes} votes are in, and {ENOUGH_VOTES} are enough to learn from"
+        return f"preferences: worth it; {there} are in, and {ENOUGH_VOTES} are enough to learn from"
+    if now.pairs:
+        return f"preferences: {there} are in, and {ENOUGH_VOTES} are enough to learn from; below, much of it is noise"
     if now.simulated:
         return "preferences: the simulated raters vote by themselves; that shows the machinery, not what people like"
     if not now.raters:

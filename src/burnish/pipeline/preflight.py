@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from burnish.data import Examples, Renderer, by_reason, contradictions, gather, numbered, read_files
 from burnish.evaluation import RULES, check_rules, cluster, never_passes
-from burnish.feedback import least_votes
 from burnish.pipeline.advice import Situation, advise
 from burnish.pipeline.contracts import contract_lines
 from burnish.pipeline.price import Price, price
 from burnish.pipeline.project import Project
+from burnish.pipeline.refusals import judged, require_possible, stage_settings
 from burnish.records import Json, Row, Split
 from burnish.training.settings import (
-    Choice,
-    preference_settings,
     probe_for,
-    reward_settings,
-    rl_settings,
     sft_settings,
     shown,
 )
@@ -91,18 +87,19 @@ def preflight(project: Project, raters: int | None = None, timed: bool = False) 
     Raises:
         ConfigError: A gate names a metric that does not exist.
         DataError: A data file is wrong, or leaves nothing to train on.
-        ModelError: [adapt] names what the base does not have, or leaves nothing to train.
+        ModelError: [adapt] or sft.teacher names what is not there, or leaves nothing to train.
         PartError: An own part cannot be loaded, or breaks its contract.
-        TrainingError: The base does not fit the memory of this machine.
+        StoreError: The recipe names a version that does not exist.
+        TrainingError: The base does not fit the memory of this machine, or a stage's settings do not fit its rows.
     """
     recipe = project.recipe
-    check_rules(recipe.gate, recipe.evaluate.metrics)
+    check_rules(recipe.gate, recipe.evaluate.metrics)  # before the base is fetched or a file read
     renderer = project.renderer if importlib.util.find_spec("torch") else None
     examples = gather(recipe, read_files(recipe, project.folder), renderer)
     held_out = _independent(project, examples.splits["test"])
     own = contract_lines(project, examples.splits["train"])
     if renderer is not None:
-        _require_adaptable(project)
+        require_possible(project, len(examples.splits["train"]), examples.splits.get("preferences", []))
     cost = _price(project, examples) if timed and renderer is not None else None
     sections = [
         _data(examples),
@@ -110,7 +107,7 @@ def preflight(project: Project, raters: int | None = None, timed: bool = False) 
         _likeness(examples),
         *([Section("own parts", tuple(own), own)] if own else []),
         _settings(project, examples),
-        *([Section("price", tuple(cost.lines()), asdict(cost))] if cost else []),
+        *([Section("price", (*cost.lines(), *_on_top(project)), asdict(cost))] if cost else []),
         _gates(project, examples),
         _advice(project, examples, held_out, raters, cost),
     ]
@@ -196,7 +193,8 @@ def _settings(project: Project, examples: Examples) -> Section:
     """What every "auto" becomes, and why."""
     rows = len(examples.splits["train"])
     lines, facts = [], dict[str, Json]()
-    for stage, choices in stage_settings(project, rows, _judged(project, examples)):
+    preferences = judged(project, examples.splits.get("preferences", []))
+    for stage, choices in stage_settings(project, rows, preferences):
         facts[stage] = shown(choices)
         lines += [f"{_table(stage, name)}.{name} = {choice.value} ({choice.why})" for name, choice in choices.items()]
         if stage == "sft":
@@ -210,36 +208,6 @@ def _settings(project: Project, examples: Examples) -> Section:
 def _table(stage: str, name: str) -> str:
     """The table of the recipe that holds a stage's setting."""
     return "adapt" if name in ("rank", "alpha") else stage
-
-
-def stage_settings(project: Project, rows: int, judged: int) -> Iterator[tuple[str, dict[str, Choice]]]:
-    """The resolved settings of each stage that the recipe runs, for so many training rows and preferences."""
-    recipe = project.recipe
-    yield "sft", sft_settings(recipe, rows)
-    if recipe.preference is not None:
-        yield "preference", preference_settings(recipe, judged)
-    if recipe.reward is not None:
-        yield "reward", reward_settings(recipe)
-    if recipe.rl is not None:
-        yield "rl", rl_settings(recipe)
-
-
-def _judged(project: Project, examples: Examples) -> int:
-    """The pairs or labelled answers that a preference stage would learn from now.
-
-    Raises:
-        TrainingError: Its method does not fit the rows.
-    """
-    recipe = project.recipe
-    if recipe.preference is None:
-        return 0
-    rows = examples.splits.get("preferences", [])
-    if importlib.util.find_spec("torch"):
-        from burnish.training.judged import method_of
-
-        method_of(recipe, rows, project.parts.preference)
-    cast = project.votes_cast() if project.has_store and recipe.vote_kinds else 0
-    return len(rows) + max(cast, least_votes(recipe))
 
 
 def _gates(project: Project, examples: Examples) -> Section:
@@ -264,7 +232,8 @@ def _gates(project: Project, examples: Examples) -> Section:
             if why:
                 never.setdefault(why, []).append(rule.metric)
         for why, metrics in never.items():
-            lines.append(f"{stage}: the rule{'s' * (len(metrics) > 1)} on {', '.join(metrics)} can never pass: {why}")
+            about = ", ".join(dict.fromkeys(metrics))
+            lines.append(f"{stage}: the rule{'s' * (len(metrics) > 1)} on {about} can never pass: {why}")
     if any(fact["never"] for fact in facts):
         lines.append("add held-out rows (data.dev, data.test), or change the rule: a run would end in a no")
     return Section("gates", tuple(lines), facts)
@@ -275,18 +244,15 @@ def _independent(project: Project, rows: Sequence[Row]) -> int:
     return min(project.recipe.evaluate.items, len({cluster(row) for row in rows}))
 
 
-def _require_adaptable(project: Project) -> None:
-    """[adapt] fits the base's layers, by their names and shapes alone."""
-    from burnish.training.adapting import require_adaptable
-
-    own = project.own_base
-    files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}
-    require_adaptable(project.recipe, project.resolved_base, files)
-
-
 def _price(project: Project, examples: Examples) -> Price:
     rows = [row for row in examples.splits["train"] if row.answer is not None]
     return price(project, rows, sft_settings(project.recipe, len(rows)))
+
+
+def _on_top(project: Project) -> list[str]:
+    """What the timed updates leave out."""
+    teacher = project.recipe.sft.teacher
+    return [f"sft.teacher: what {teacher} takes to read the rows comes on top"] if teacher else []
 
 
 def _advice(project: Project, examples: Examples, held_out: int, raters: int | None, cost: Price | None) -> Section:
@@ -298,7 +264,8 @@ def _advice(project: Project, examples: Examples, held_out: int, raters: int | N
     own = recipe.rl is not None and any(part.kind != "learned" for part in recipe.rl.paid)
     people = known if raters is None else raters
     seconds, fits = (cost.seconds, cost.fits) if cost else (None, None)
-    lines = advise(Situation(answered, held_out, votes, people, simulated, seconds, fits, own))
+    pairs = len(examples.splits.get("preferences", []))
+    lines = advise(Situation(answered, held_out, votes, people, simulated, seconds, fits, own, pairs))
     return Section("advice", (*lines, "(rules of thumb, each with the number behind it)"), lines)
 
 

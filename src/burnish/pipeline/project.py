@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish import config
 from burnish.config import Recipe
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, StoreError
 from burnish.progress import Plain, Progress
 from burnish.records import Promotion, Record
 from burnish.store import Store, Work, open_store
@@ -191,7 +191,18 @@ class Project:
     @property
     def own_base(self) -> Record | None:
         """The version that the recipe names as its base ("support@6"), where it names one of this store."""
-        return self.store.record(self.recipe.base) if OWN_VERSION.fullmatch(self.recipe.base) else None
+        return self._version(self.recipe.base, "base")
+
+    def _version(self, name: str, key: str) -> Record | None:
+        """The version of this store that ``key`` of the recipe names; None where ``name`` is no version's name."""
+        if OWN_VERSION.fullmatch(name) is None:
+            return None
+        if not self.has_store:  # looking alone makes no store
+            raise StoreError(f'there is no version "{name}": nothing has been made yet', where=key)
+        try:
+            return self.store.record(name)
+        except StoreError as error:
+            raise StoreError(error.what, where=key, mend=error.mend) from error
 
     @cached_property
     def resolved_base(self) -> Base:
@@ -224,14 +235,18 @@ class Project:
 
         Raises:
             ModelError: It is not there, or has another tokenizer than the base.
+            StoreError: It is a version that does not exist.
         """
         from burnish.training.teaching import Teacher
 
         name = self.recipe.sft.teacher
         if name is None:
             return None
-        own = self.store.record(name) if OWN_VERSION.fullmatch(name) else None
-        teacher = Teacher.named(name, own, self.store, self.cache, self.folder, self.progress)
+        own = self._version(name, "sft.teacher")
+        if own is not None:
+            teacher = Teacher.of_version(name, own, self.store)
+        else:
+            teacher = Teacher.of_base(name, self.cache, self.folder, self.progress)
         teacher.require_tokenizer(self.renderer)
         return teacher
 
@@ -243,9 +258,15 @@ class Project:
         """
         from burnish.models.artifacts import import_adapter
         from burnish.models.base import resolve_base
+        from burnish.models.peft_layout import made_for
 
         found = self.resolved_base if base is None else resolve_base(base, self.cache, self.progress)
-        return import_adapter(self.store, self.recipe.name, folder, found, self.renderer, self.base())
+        made = import_adapter(self.store, self.recipe.name, folder, found, self.renderer, self.base())
+        named = made_for(folder)
+        if named is not None and Path(named).name.lower() != Path(found.name).name.lower():
+            said = f'the adapter says that it was made for "{named}", and this base is "{found.name}"'
+            self.progress.say(f"{said}: its layers fit, and more cannot be known")
+        return made
 
     def raters(self, purpose: Literal["train", "judge"]) -> tuple[Rater, ...]:
         """The simulated raters, where the recipe asks for them: those who train, or those who judge."""

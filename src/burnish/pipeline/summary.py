@@ -30,7 +30,7 @@ def summary(project: Project, outcome: Outcome) -> list[str]:
     if _simulated(project):
         lines += [evaluation.SIMULATED, ""]
     serving = project.production()
-    name = serving.name if serving else f"{project.recipe.name}@0, the base"
+    name = serving.name if serving else _base(project)
     verb = "serves now" if outcome.state == "promoted" else f"serves still: {outcome.why or 'the gate said no'}"
     return [*lines, f"{name} {verb}", f"`burnish serve {project.path}` opens the page: chat, compare two answers, vote"]
 
@@ -70,7 +70,7 @@ def status_lines(project: Project) -> list[str]:
     status = status_json(project)
     cast = ", ".join(f"{count} {source}" for source, count in status["votes"].items()) or "none yet"
     lines = [
-        f"{status['project']}: {status['production'] or 'nothing'} serves",
+        f"{status['project']}: {status['production'] or _base(project)} serves",
         f"turns: {len(status['turns'])}"
         + (f", the last one {_verdict(status['turns'][-1])}" if status["turns"] else ""),
         f"votes: {cast}",
@@ -83,6 +83,12 @@ def status_lines(project: Project) -> list[str]:
             else "enough new votes are in: `burnish run` starts the next turn"
         )
     return lines
+
+
+def _base(project: Project) -> str:
+    """What answers where nothing was promoted."""
+    made = project.store.records(project.recipe.name, "version")
+    return f"{made[0].name}, the base," if made else "nothing"
 
 
 def _verdict(turn: Mapping[str, Json]) -> str:

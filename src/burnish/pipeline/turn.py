@@ -15,9 +15,9 @@ from burnish.config import Recipe
 from burnish.evaluation import decide, evaluate, judge_campaign, judged
 from burnish.feedback import least_votes, simulate_votes, snapshot, waiting
 from burnish.pipeline.collect import collect_pairs
+from burnish.pipeline.refusals import require_possible
 from burnish.records import Record
 from burnish.store import Work, derive_seed
-from burnish.training.judged import method_of
 from burnish.training.online import train_online
 from burnish.training.preference import train_preference
 from burnish.training.reward import train_reward
@@ -96,8 +96,8 @@ def _fine_tune(project: Project, made: dict[str, Record]) -> None:
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     _ = project.parts  # a name that leads nowhere is said before anything is spent
     made["dataset"] = dataset = project.prepare()
-    if recipe.preference is not None:  # before anything is spent
-        method_of(recipe, store.datasets.rows(dataset.id, "preferences"), project.parts.preference)
+    preferences = store.datasets.rows(dataset.id, "preferences") if recipe.preference is not None else []
+    require_possible(project, dataset.body["counts"]["train"], preferences)
     made["base"] = base = project.base()
     made["sft"] = made["candidate"] = train_supervised(
         recipe, base, dataset, store, cache, progress, project.teacher(), project.parts.sft

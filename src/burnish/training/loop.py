@@ -126,6 +126,8 @@ class Loop:
         """
         with deterministic():
             step, stopped, last = self._resume(), None, self.settings.updates
+            if step and self.workers.first:
+                self.progress.say(f"{self.what} {step} of {last} is kept: it goes on from there")
             try:
                 while step < last:
                     look = self._look(step)

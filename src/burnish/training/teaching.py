@@ -41,18 +41,21 @@ class Teacher:
     base: Base | None
 
     @classmethod
-    def named(
-        cls, name: str, own: Record | None, store: Store, cache: Path, folder: Path, progress: Progress
-    ) -> Teacher:
-        """The teacher of that name: ``own`` where it is a version of the store, else a base as recipes name them.
+    def of_version(cls, name: str, own: Record, store: Store) -> Teacher:
+        """A version of the store as the teacher."""
+        return cls(name, own.digest, store.blobs.path(own.body["tokenizer"]), own, None)
+
+    @classmethod
+    def of_base(cls, name: str, cache: Path, folder: Path, progress: Progress) -> Teacher:
+        """A base as the teacher, named as recipes name them.
 
         Raises:
             ModelError: There is no such base.
         """
-        if own is not None:
-            tokenizer = store.blobs.path(own.body["tokenizer"])
-            return cls(name, own.digest, tokenizer, own, None)
-        base = resolve_base(name, cache, progress, relative_to=folder)
+        try:
+            base = resolve_base(name, cache, progress, relative_to=folder)
+        except ModelError as error:
+            raise ModelError(error.what, where="sft.teacher", mend=f"{error.mend}; or name an own version") from error
         return cls(name, base.digest, base.folder / "tokenizer.json", None, base)
 
     def require_tokenizer(self, renderer: Renderer) -> None:
