@@ -56,4 +56,25 @@ MUTATIONS = [
         "here",
         TESTS + "test_scores.py::test_looks_stay_on_the_scale_of_the_first",
     ),
+    Mutation(
+        "a judge that fails counts as a tie",
+        REWARDS + "judge.py",
+        "values.append(None if first is None or second is None else _score(first, second))",
+        "values.append(_score(first or '', second or ''))",
+        TESTS + "test_judge.py::test_what_stays_broken_is_no_reward_and_says_why",
+    ),
+    Mutation(
+        "a judge is asked in one order",
+        REWARDS + "judge.py",
+        "asks = [[self._ask(row, a, b), self._ask(row, b, a)] for row, a, b in cases]",
+        "asks = [[self._ask(row, a, b), self._ask(row, a, b)] for row, a, b in cases]",
+        TESTS + "test_judge.py::test_a_preference_is_one_in_both_orders",
+    ),
+    Mutation(
+        "a judge's key is shown",
+        REWARDS + "judge.py",
+        "key: str | None = field(default=None, repr=False)",
+        "key: str | None = None",
+        TESTS + "test_judge.py::test_what_is_asked",
+    ),
 ]

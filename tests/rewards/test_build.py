@@ -47,7 +47,9 @@ def scores(folder: Path, monkeypatch: pytest.MonkeyPatch, rewards: str, learns: 
 
     task: Any = SimpleNamespace(reply=reply, renderer=SimpleNamespace(text=text))
     parts = Parts(rewards={"mine:own": Part("mine:own", own, "mine.py 0", ())})
-    reward = build.reward_of(recipe(folder, rewards, learns), parts, task, object() if learns else None)  # type: ignore[arg-type]
+    start: Any = None
+    means = build.Means(parts, task, object() if learns else None, start, folder)  # type: ignore[arg-type]
+    reward = build.reward_of(recipe(folder, rewards, learns), means)
     return reward([Asked([1], row) for row in ROWS], SAMPLES, {}, 0)
 
 
@@ -95,6 +97,7 @@ def test_a_reward_that_raises_stops_the_run_or_is_counted(tmp_path: Path, monkey
         (OWN + "weight = 0.0\n", False, "a weight of 0 pays nothing"),
         (OWN + OWN, False, "two parts of the reward are called mine:own"),
         (OWN, True, "no part of rl.rewards pays the learned [reward]"),
+        ('[[rl.rewards]]\nkind = "judge"\n', False, 'kind = "judge" needs model'),
         (LEARNED, False, "[rl] needs a [reward] table"),
         ('[[rl.rewards]]\nkind = "lenght"\n', False, "rl.rewards.kind"),
     ],

@@ -181,6 +181,7 @@ def test_logs_caches_copies_and_working_files(store: Store) -> None:
         file.write('{"step": 4, "sample": "' + secret(5, "question")[:20])  # killed while writing
     store.cache.mkdir()
     (store.cache / "logps").write_text(secret(5, "question"))
+    (store.path / "judgements.jsonl").write_text(secret(5, "question"))
     (store.path / "burnish.db.before-0001").write_text(secret(5, "question"))
     (store.path / "blobs" / "partial").mkdir(parents=True)
     (store.path / "blobs" / "partial" / "half").write_text(secret(5, "question"))

@@ -16,15 +16,17 @@ OWN_KEYS = {  # keys that a kind reads beside those that all of them do
     "own": ("function", "failures"),
     "length": ("shortest", "longest"),
     "format": ("pattern", "json_object"),
+    "judge": ("model", "criterion", "failures"),
 }
-NEEDED = {"own": "function", "length": "longest"}
+NEEDED = {"own": "function", "length": "longest", "judge": "model"}
 
 
 class RewardPart(Table):
     """One part of what an answer is paid; the reward is the weighted sum of all rows."""
 
-    kind: Literal["learned", "own", "length", "format"] = Field(
-        description="The reward model of [reward], a function of yours, or a rule on an answer's length or format."
+    kind: Literal["learned", "own", "length", "format", "judge"] = Field(
+        description="The reward model of [reward], a function of yours, a rule on an answer's length or format, or a "
+        "judge that compares it with the start version's."
     )
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.:-]*$")] | None = Field(
         default=None, description="Under which the part is logged, as reward/NAME; its kind or function if not given."
@@ -41,8 +43,8 @@ class RewardPart(Table):
     function: PartName | None = Field(default=None, description="own: package.module:function.")
     failures: Literal["stop", "count"] | Auto = Field(
         default="auto",
-        description="own: where the function raises, the run stops, or the answer leaves its group and is counted in "
-        "reward/NAME/failed; auto is stop.",
+        description="own, judge: where the function raises or the judge has no answer, the run stops, or the sampled "
+        "answer leaves its group and is counted in reward/NAME/failed; auto is stop, and count for a judge.",
     )
     shortest: NotNegative = Field(default=0, description="length: fewer tokens than this cost.")
     longest: Positive | None = Field(
@@ -57,11 +59,23 @@ class RewardPart(Table):
         default=False,
         description="format: 1 where the whole answer is a JSON object (that holds the listed keys), else 0.",
     )
+    model: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="judge: the model's name at the endpoint that BURNISH_JUDGE_URL names."
+    )
+    criterion: Annotated[str, Field(min_length=1)] = Field(
+        default="The better answer is more helpful, more correct and clearer.",
+        description="judge: what makes an answer better, in a sentence.",
+    )
 
     @property
     def title(self) -> str:
         """The name under which the part is logged."""
         return self.name or self.function or self.kind
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether an answer without a number is counted, and does not stop the run."""
+        return self.failures == "count" or (self.failures == "auto" and self.kind == "judge")
 
     @model_validator(mode="after")
     def keys_fit_the_kind(self) -> RewardPart:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from burnish.config import Recipe, RewardPart
 from burnish.models.reward import RewardModel
 from burnish.parts import Parts
+from burnish.rewards.against import StartAnswers, fare
+from burnish.rewards.judge import FILE, Endpoint, Judge
 from burnish.rewards.learned import score_answers
 from burnish.rewards.own import score_replies
 from burnish.rewards.rules import is_json_object, length_penalty, matches
@@ -16,28 +20,49 @@ from burnish.sampling import Sample
 from burnish.tasks.chat import ChatTask
 
 
-def reward_of(recipe: Recipe, parts: Parts, task: ChatTask, learned: RewardModel | None) -> Combined:
-    """What reinforcement learning is paid with: the rows of ``rl.rewards``, or the learned reward alone."""
+@dataclass(frozen=True)
+class Means:
+    """What parts of a reward are made of: own parts, the task, the learned reward, what the start version answers,
+    and the store's folder, where judgements are kept."""
+
+    parts: Parts
+    task: ChatTask
+    learned: RewardModel | None
+    start: StartAnswers
+    folder: Path
+
+
+def reward_of(recipe: Recipe, means: Means) -> Combined:
+    """What reinforcement learning is paid with: the rows of ``rl.rewards``, or the learned reward alone.
+
+    Raises:
+        ConfigError: A row is a judge, and the host names no endpoint.
+    """
     assert recipe.rl is not None
-    return Combined(tuple(_weighted(row, parts, task, learned) for row in recipe.rl.paid))
+    return Combined(tuple(_weighted(row, means) for row in recipe.rl.paid))
 
 
-def _weighted(row: RewardPart, parts: Parts, task: ChatTask, learned: RewardModel | None) -> Weighted:
-    may_fail = row.failures == "count"
-    score: Callable[[Sequence[Asked], Groups], Paid]
+def _weighted(row: RewardPart, means: Means) -> Weighted:
+    return Weighted(row.title, _score(row, means), row.weight, row.normalise, row.clip, row.may_fail)
+
+
+def _score(row: RewardPart, means: Means) -> Callable[[Sequence[Asked], Groups], Paid]:
+    task = means.task
+    text = task.renderer.text
     if row.kind == "learned":
-        assert learned is not None
-        score = partial(_by_model, learned)
-    elif row.kind == "own":
-        score = partial(score_replies, parts.rewards[row.function or ""], task, may_fail=may_fail)
-    elif row.kind == "length":
-        score = partial(_by_rule, lambda sample: length_penalty(len(sample.ids), row.shortest, row.longest or 1))
-    elif row.pattern is not None:
-        score = partial(_by_rule, lambda sample: matches(task.renderer.text(sample.ids), row.pattern or ""))
-    else:
-        keys = row.json_object if isinstance(row.json_object, tuple) else ()
-        score = partial(_by_rule, lambda sample: is_json_object(task.renderer.text(sample.ids), keys))
-    return Weighted(row.title, score, row.weight, row.normalise, row.clip, may_fail)
+        assert means.learned is not None
+        return partial(_by_model, means.learned)
+    if row.kind == "own":
+        return partial(score_replies, means.parts.rewards[row.function or ""], task, row.may_fail)
+    if row.kind == "judge":
+        judge = Judge(Endpoint.of_host(), row.model or "", row.criterion, means.folder / FILE)
+        return partial(fare, judge, task, means.start, row.may_fail)
+    if row.kind == "length":
+        return partial(_by_rule, lambda sample: length_penalty(len(sample.ids), row.shortest, row.longest or 1))
+    if row.pattern is not None:
+        return partial(_by_rule, lambda sample: matches(text(sample.ids), row.pattern or ""))
+    keys = row.json_object if isinstance(row.json_object, tuple) else ()
+    return partial(_by_rule, lambda sample: is_json_object(text(sample.ids), keys))
 
 
 def _by_model(model: RewardModel, asked: Sequence[Asked], samples: Groups) -> Paid:

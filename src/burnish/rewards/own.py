@@ -11,7 +11,7 @@ from burnish.rewards.scores import Asked, Groups, Paid
 from burnish.tasks.chat import ChatTask
 
 
-def score_replies(part: Part, task: ChatTask, asked: Sequence[Asked], samples: Groups, may_fail: bool) -> Paid:
+def score_replies(part: Part, task: ChatTask, may_fail: bool, asked: Sequence[Asked], samples: Groups) -> Paid:
     """What an own reward says about every answer to every prompt.
 
     Raises:

@@ -234,8 +234,9 @@ def _same(said: str, word: str) -> bool:
 
 
 def _drop_copies(path: Path) -> None:
-    """Caches, half-written blobs and copies made before a migration."""
+    """Caches, judgements by the hash of a text, half-written blobs and copies made before a migration."""
     shutil.rmtree(path / "cache", ignore_errors=True)
+    (path / "judgements.jsonl").unlink(missing_ok=True)
     shutil.rmtree(path / "blobs" / "partial", ignore_errors=True)
     for copy in path.glob("burnish.db.before-*"):
         copy.unlink()

@@ -12,7 +12,8 @@ from burnish.objectives.terms import Outputs
 from burnish.parts import Parts, credit_contract, examples_of, score_contract, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
-from burnish.rewards.build import reward_of
+from burnish.rewards.against import StartAnswers
+from burnish.rewards.build import Means, reward_of
 from burnish.rewards.scores import Asked
 from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
@@ -65,6 +66,7 @@ def train_online(
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows)
         learned = load_reward(store, reward, cache, like=frozen.model) if reward else None
+        answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
 
         def keep(step: int, chosen: Sequence[int], groups: Sequence[Sequence[Sample]]) -> list[str]:
             return _keep_samples(store, task, start, work, step, [rows[i] for i in chosen], groups)
@@ -72,7 +74,7 @@ def train_online(
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=frozen.model,
-            score=reward_of(recipe, parts, task, learned),
+            score=reward_of(recipe, Means(parts, task, learned, answered, store.path)),
             plan=plan_of(table, choices["kl"].value, recipe.evaluate.max_new_tokens, parts.credit),
             keep=keep,
             prompts=[Asked(task.prompt_ids(row), row) for row in rows],
