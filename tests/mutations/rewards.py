@@ -77,4 +77,25 @@ MUTATIONS = [
         "key: str | None = None",
         TESTS + "test_judge.py::test_what_is_asked",
     ),
+    Mutation(
+        "what reward models disagree by is added",
+        REWARDS + "learned.py",
+        "mean - self.penalty * spread",
+        "mean + self.penalty * spread",
+        TESTS + "test_learned.py::test_the_penalty_takes_off_what_the_models_disagree_by",
+    ),
+    Mutation(
+        "a reward model that watches learned from the other's votes",
+        "src/burnish/training/reward.py",
+        'votes = halves.first if half == "first" else halves.second',
+        "votes = halves.first + halves.second",
+        "tests/training/test_reward_models.py::test_each_half_learns_from_raters_and_prompts_of_its_own",
+    ),
+    Mutation(
+        "a reward model of another tokenizer",
+        "src/burnish/models/artifacts.py",
+        'if learned_on.body["tokenizer"] != tokenizer:',
+        "if False:",
+        "tests/training/test_reward_models.py::test_a_reward_model_of_another_tokenizer_is_refused",
+    ),
 ]

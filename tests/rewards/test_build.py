@@ -12,7 +12,7 @@ from burnish.config import Recipe, load
 from burnish.errors import ConfigError, PartError
 from burnish.parts import Part, Parts
 from burnish.records import Message, Reply, Row
-from burnish.rewards import build
+from burnish.rewards import build, learned
 from burnish.rewards.scores import Asked
 from burnish.sampling import Sample
 
@@ -37,7 +37,7 @@ def recipe(folder: Path, rewards: str, learns: bool = False) -> Recipe:
 
 def scores(folder: Path, monkeypatch: pytest.MonkeyPatch, rewards: str, learns: bool = False) -> Any:
     by_model = lambda model, prompts, ids: [[float(i[0]) for i in g] for g in ids]  # noqa: E731
-    monkeypatch.setattr(build, "score_answers", by_model)
+    monkeypatch.setattr(learned, "score_answers", by_model)
 
     def text(ids: tuple[int, ...]) -> str:
         return " ".join(map(str, ids))
@@ -48,7 +48,7 @@ def scores(folder: Path, monkeypatch: pytest.MonkeyPatch, rewards: str, learns: 
     task: Any = SimpleNamespace(reply=reply, renderer=SimpleNamespace(text=text))
     parts = Parts(rewards={"mine:own": Part("mine:own", own, "mine.py 0", ())})
     start: Any = None
-    means = build.Means(parts, task, object() if learns else None, start, folder)  # type: ignore[arg-type]
+    means = build.Means(parts, task, [object()] if learns else [], [0.5], start, folder)  # type: ignore[arg-type]
     reward = build.reward_of(recipe(folder, rewards, learns), means)
     return reward([Asked([1], row) for row in ROWS], SAMPLES, {}, 0)
 

@@ -146,6 +146,9 @@ class Recipe(Table):
             raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
         if self.reward is not None and not learned:
             raise ValueError('no part of rl.rewards pays the learned [reward]: add a row with kind = "learned"')
+        doubted = self.rl is not None and any(part.uncertainty_penalty for part in self.rl.paid)
+        if doubted and self.reward is not None and self.reward.models == 1:
+            raise ValueError("uncertainty_penalty needs several models: set reward.models, or take it out")
         rows = self.preference is not None and "rows" in self.preference.learn_from
         if rows and self.data.preferences is None:
             raise ValueError(

@@ -12,7 +12,7 @@ from burnish.config.table import Auto, NotNegative, PartName, Positive, Table
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 OWN_KEYS = {  # keys that a kind reads beside those that all of them do
-    "learned": (),
+    "learned": ("uncertainty_penalty",),
     "own": ("function", "failures"),
     "length": ("shortest", "longest"),
     "format": ("pattern", "json_object"),
@@ -39,6 +39,10 @@ class RewardPart(Table):
     )
     clip: tuple[Number, Number] | None = Field(
         default=None, description="Lowest and highest number of the part, after normalise and before weight."
+    )
+    uncertainty_penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0,
+        description="learned: how many deviations between the models of [reward] are subtracted from their mean.",
     )
     function: PartName | None = Field(default=None, description="own: package.module:function.")
     failures: Literal["stop", "count"] | Auto = Field(
@@ -71,11 +75,6 @@ class RewardPart(Table):
     def title(self) -> str:
         """The name under which the part is logged."""
         return self.name or self.function or self.kind
-
-    @property
-    def may_fail(self) -> bool:
-        """Whether an answer without a number is counted, and does not stop the run."""
-        return self.failures == "count" or (self.failures == "auto" and self.kind == "judge")
 
     @model_validator(mode="after")
     def keys_fit_the_kind(self) -> RewardPart:

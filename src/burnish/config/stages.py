@@ -190,6 +190,12 @@ class Preference(Paced):
 class Reward(Paced):
     """A reward learned from comparisons."""
 
+    models: Positive = Field(
+        default=1,
+        description="Reward models learned from the same votes under different seeds: the reward is their mean, and "
+        "their deviation says how sure it is.",
+    )
+
     learn_from: tuple[Literal["compare", "edit"], ...] = Field(
         ("compare",), description="Kinds of vote it learns from."
     )

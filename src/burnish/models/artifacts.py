@@ -182,6 +182,22 @@ def load_reward(
     return reward
 
 
+def load_rewards(store: Store, records: Sequence[Record], cache: Path | None, *, like: Loaded) -> list[RewardModel]:
+    """The reward models of several records, to score what the version ``like`` answers; they share its tensors.
+
+    Raises:
+        ModelError: One reads ids of another tokenizer, does not fit its version, or scores otherwise than when saved.
+    """
+    with like.renderer.tokenizer_file.open("rb") as file:
+        tokenizer = hashlib.file_digest(file, "sha256").hexdigest()
+    for record in records:
+        learned_on = store.record(record.body["version"])
+        if learned_on.body["tokenizer"] != tokenizer:
+            what = f"it was learned on {learned_on.name or learned_on.id}, whose tokenizer is another one"
+            raise ModelError(what, where=record.id, mend="learn the reward again, on a version of this base")
+    return [load_reward(store, record, cache, like=like.model) for record in records]
+
+
 @torch.no_grad()
 def probe(model: LanguageModel, renderer: Renderer) -> dict[str, Json]:
     """The ids of fixed exchanges, and the logprob of every id of their answers."""

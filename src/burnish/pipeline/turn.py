@@ -177,10 +177,13 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         )
         return
     if recipe.reward is not None:
-        made["reward"] = train_reward(recipe, start, made["snapshot"], store, cache, progress)
+        for model in range(recipe.reward.models):
+            name = f"reward-{model + 1}" if model else "reward"
+            made[name] = train_reward(recipe, start, made["snapshot"], store, cache, progress, model)
     if last == "reward":
         return
-    made["candidate"] = train_online(recipe, start, made.get("reward"), dataset, store, cache, progress, project.parts)
+    learned = [record for name, record in made.items() if name.partition("-")[0] == "reward"]
+    made["candidate"] = train_online(recipe, start, learned, dataset, store, cache, progress, project.parts)
 
 
 def _collect_votes(project: Project, number: int, made: dict[str, Record]) -> None:

@@ -12,7 +12,7 @@ from burnish.models.reward import RewardModel
 from burnish.parts import Parts
 from burnish.rewards.against import StartAnswers, fare
 from burnish.rewards.judge import FILE, Endpoint, Judge
-from burnish.rewards.learned import score_answers
+from burnish.rewards.learned import Ensemble
 from burnish.rewards.own import score_replies
 from burnish.rewards.rules import is_json_object, length_penalty, matches
 from burnish.rewards.scores import Asked, Combined, Groups, Paid, Weighted
@@ -22,12 +22,13 @@ from burnish.tasks.chat import ChatTask
 
 @dataclass(frozen=True)
 class Means:
-    """What parts of a reward are made of: own parts, the task, the learned reward, what the start version answers,
-    and the store's folder, where judgements are kept."""
+    """What parts of a reward are made of: own parts, the task, the reward models with their centres, what the start
+    version answers, and the store's folder, where judgements are kept."""
 
     parts: Parts
     task: ChatTask
-    learned: RewardModel | None
+    learned: Sequence[RewardModel]
+    centres: Sequence[float]
     start: StartAnswers
     folder: Path
 
@@ -43,20 +44,19 @@ def reward_of(recipe: Recipe, means: Means) -> Combined:
 
 
 def _weighted(row: RewardPart, means: Means) -> Weighted:
-    return Weighted(row.title, _score(row, means), row.weight, row.normalise, row.clip, row.may_fail)
+    return Weighted(row.title, _score(row, means), row.weight, row.normalise, row.clip, _may_fail(row))
 
 
 def _score(row: RewardPart, means: Means) -> Callable[[Sequence[Asked], Groups], Paid]:
     task = means.task
     text = task.renderer.text
     if row.kind == "learned":
-        assert means.learned is not None
-        return partial(_by_model, means.learned)
+        return Ensemble(means.learned, means.centres, row.uncertainty_penalty)
     if row.kind == "own":
-        return partial(score_replies, means.parts.rewards[row.function or ""], task, row.may_fail)
+        return partial(score_replies, means.parts.rewards[row.function or ""], task, _may_fail(row))
     if row.kind == "judge":
         judge = Judge(Endpoint.of_host(), row.model or "", row.criterion, means.folder / FILE)
-        return partial(fare, judge, task, means.start, row.may_fail)
+        return partial(fare, judge, task, means.start, _may_fail(row))
     if row.kind == "length":
         return partial(_by_rule, lambda sample: length_penalty(len(sample.ids), row.shortest, row.longest or 1))
     if row.pattern is not None:
@@ -65,10 +65,9 @@ def _score(row: RewardPart, means: Means) -> Callable[[Sequence[Asked], Groups],
     return partial(_by_rule, lambda sample: is_json_object(text(sample.ids), keys))
 
 
-def _by_model(model: RewardModel, asked: Sequence[Asked], samples: Groups) -> Paid:
-    ids = [[sample.ids for sample in group] for group in samples]
-    found = score_answers(model, [prompt.ids for prompt in asked], ids)
-    return Paid([list(group) for group in found])
+def _may_fail(row: RewardPart) -> bool:
+    """Whether an answer without a number is counted, and does not stop the run."""
+    return row.failures == "count" or (row.failures == "auto" and row.kind == "judge")
 
 
 def _by_rule(rule: Callable[[Sample], float], asked: Sequence[Asked], samples: Groups) -> Paid:

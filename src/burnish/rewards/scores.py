@@ -24,10 +24,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Paid:
-    """What one part says of N prompts' answers: a number each, or None where it has none, and then ``why``."""
+    """What one part says of N prompts' answers: a number each, or None where it has none, and then ``why``.
+
+    ``figures`` are what else it measured, logged as ``reward/NAME/FIGURE``.
+    """
 
     values: list[list[float | None]]
     why: str | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -51,11 +55,13 @@ class Scores:
     tokens: list[list[list[float]]] | None = None
     failed: Mapping[str, int] = field(default_factory=dict)
     why: str | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float]:
-        """The mean of each part over all answers, as ``reward/NAME``, and how often it failed, where it may."""
+        """The mean of each part over all answers, as ``reward/NAME``, how often it failed, and what it measured."""
         means = {f"reward/{name}": _mean(found) for name, found in self.parts.items()}
-        return means | {f"reward/{name}/failed": float(number) for name, number in self.failed.items()}
+        failed = {f"reward/{name}/failed": float(number) for name, number in self.failed.items()}
+        return means | failed | {f"reward/{name}": value for name, value in self.more.items()}
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,8 @@ class Combined:
                     total[place] += part.weighed(value, scale)
         failed = {part.name: paid[part.name].failed for part in self.parts if part.may_fail}
         why = next((said.why for said in paid.values() if said.why), None)
-        return Scores(totals, found, kept, None, failed, why)
+        more = {f"{name}/{figure}": value for name, said in paid.items() for figure, value in said.figures.items()}
+        return Scores(totals, found, kept, None, failed, why, more)
 
 
 def rewarded(
@@ -126,7 +133,7 @@ def rewarded(
     parts = {name: [found[n] for n in places] for name, found in scores.parts.items()}
     tokens = scores.tokens and [scores.tokens[n] for n in places]
     whole = [list(range(len(group))) for group in chosen]
-    left = Scores([scores.total[n] for n in places], parts, whole, tokens, scores.failed, scores.why)
+    left = Scores([scores.total[n] for n in places], parts, whole, tokens, scores.failed, scores.why, scores.more)
     return [asked[n] for n in places], chosen, left
 
 

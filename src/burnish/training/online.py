@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from burnish.config import Recipe
-from burnish.models.artifacts import Loaded, load_reward, load_version, save_version
+from burnish.models.artifacts import Loaded, load_rewards, load_version, save_version
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs
 from burnish.parts import Parts, credit_contract, examples_of, score_contract, sources
@@ -36,7 +36,7 @@ NO_PARTS = Parts()
 def train_online(
     recipe: Recipe,
     start: Record,
-    reward: Record | None,
+    rewards: Sequence[Record],
     dataset: Record,
     store: Store,
     cache: Path,
@@ -45,8 +45,8 @@ def train_online(
 ) -> Record:
     """Improve ``start`` against a reward into a new version; the reference is ``start``, frozen.
 
-    The reward is the learned one (``reward``) or the weighted sum of the recipe's parts. Of the checkpoints within
-    the brake's budgets, the one with the highest reward on dev prompts is kept.
+    The reward is the weighted sum of the recipe's parts, the learned one the mean of the models of ``rewards``. Of the
+    checkpoints within the brake's budgets, the one with the highest reward on dev prompts is kept.
 
     Raises:
         PartError: An own reward or credit function breaks its contract, or raises.
@@ -54,7 +54,7 @@ def train_online(
     assert recipe.rl is not None
     table = recipe.rl
     choices = rl_settings(recipe)
-    work = _work(recipe, start, reward, dataset, parts, choices)
+    work = _work(recipe, start, rewards, dataset, parts, choices)
 
     def make() -> Mapping[str, Json]:
         frozen = load_version(store, start, cache, progress=progress)
@@ -65,7 +65,7 @@ def train_online(
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows)
-        learned = load_reward(store, reward, cache, like=frozen.model) if reward else None
+        models = load_rewards(store, rewards, cache, like=frozen)
         answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
 
         def keep(step: int, chosen: Sequence[int], groups: Sequence[Sequence[Sample]]) -> list[str]:
@@ -74,7 +74,9 @@ def train_online(
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=frozen.model,
-            score=reward_of(recipe, Means(parts, task, learned, answered, store.path)),
+            score=reward_of(
+                recipe, Means(parts, task, models, [reward.body["centre"] for reward in rewards], answered, store.path)
+            ),
             plan=plan_of(table, choices["kl"].value, recipe.evaluate.max_new_tokens, parts.credit),
             keep=keep,
             prompts=[Asked(task.prompt_ids(row), row) for row in rows],
@@ -92,7 +94,12 @@ def train_online(
 
 
 def _work(
-    recipe: Recipe, start: Record, reward: Record | None, dataset: Record, parts: Parts, choices: Mapping[str, Choice]
+    recipe: Recipe,
+    start: Record,
+    rewards: Sequence[Record],
+    dataset: Record,
+    parts: Parts,
+    choices: Mapping[str, Choice],
 ) -> Work:
     assert recipe.rl is not None
     return Work(
@@ -105,7 +112,7 @@ def _work(
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **sources((*parts.rewards.values(), parts.credit)),
         },
-        parents=(start, *((reward,) if reward else ()), dataset),
+        parents=(start, *rewards, dataset),
         seed=derive_seed(recipe.seed, "rl"),
         project=recipe.name,
     )

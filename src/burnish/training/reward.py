@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,7 +17,8 @@ from burnish.models.artifacts import load_version, save_reward
 from burnish.models.reward import RewardModel
 from burnish.objectives import Outputs, Stream, Tree, pack, pairwise_term
 from burnish.progress import Progress
-from burnish.records import Json, Record
+from burnish.records import Json, Record, Vote
+from burnish.rewards.halves import disjoint_halves, prompts_of
 from burnish.rewards.pairs import Pair, pairs_of
 from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
@@ -28,67 +29,90 @@ from burnish.training.loop import Loop, Settings
 from burnish.training.settings import Choice, paced, reward_settings, shown
 from burnish.training.supervised import Epochs
 
-VERSION = 1
+VERSION = 2
 BATCH = 16
 BUDGET = 2048  # tokens in one forward
 HELD_OUT = 0.15
 
 
 def train_reward(
-    recipe: Recipe, start: Record, snapshot: Record, store: Store, cache: Path, progress: Progress
+    recipe: Recipe,
+    start: Record,
+    snapshot: Record,
+    store: Store,
+    cache: Path,
+    progress: Progress,
+    model: int = 0,
+    half: Literal["first", "second"] | None = None,
 ) -> Record:
     """Learn a reward from the snapshot's votes, on the frozen ``start`` version; kind "reward".
 
+    ``model`` numbers the members of an ensemble, which differ in their seeds. With ``half`` it learns from one of the
+    `disjoint_halves` of the votes alone: what was learned from the other half shares neither rater nor prompt with it.
+
     The record's body holds the held-out accuracy with its interval beside the raters' agreement with each other, the
-    calibration error, and the predicted odds of every held-out pair.
+    calibration error, the predicted odds of every held-out pair, and as "centre" the mean score of their answers.
 
     Raises:
-        TrainingError: Fewer votes than ``reward.min_comparisons``, or none of them prefers an answer.
+        TrainingError: Fewer votes than ``reward.min_comparisons``, none of them prefers an answer, or no two halves
+            are disjoint.
     """
     assert recipe.reward is not None
     table = recipe.reward
     choices = reward_settings(recipe)
-    work = Work(
-        kind="reward",
-        stage="reward",
-        version=VERSION,
-        settings={
-            "reward": table.model_dump(mode="json") | {n: c.value for n, c in choices.items() if n != "alpha"},
-            "feedback": {"sources": list(recipe.feedback.sources)},
-            **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
-        },
-        parents=(start, snapshot),
-        seed=derive_seed(recipe.seed, "reward"),
-        project=recipe.name,
-    )
+    work = _work(recipe, start, snapshot, choices, model, half)
 
     def make() -> Mapping[str, Json]:
         loaded = load_version(store, start, cache, progress=progress)
         frozen = snapshot.body
-        votes = votes_until(store, recipe.name, frozen["up_to"], table.learn_from, frozen["sources"], purpose="train")
+        votes = _votes(recipe, store, frozen, half, progress)
         pairs = pairs_of(store, votes, loaded.renderer, recipe.data.max_length)
-        _require_preference(pairs, table.min_comparisons)
+        _require_preference(pairs, 1 if half else table.min_comparisons)
         task = task_for(recipe, loaded.renderer)
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, held = _split(pairs, work.seed)
-        model = RewardModel.on(loaded.model, adaptation(recipe)[0], layers=table.layers, seed=work.seed)
+        reward = RewardModel.on(loaded.model, adaptation(recipe)[0], layers=table.layers, seed=work.seed)
         passes = choices["epochs"].value
-        keep_boundaries(model.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
+        keep_boundaries(reward.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
         updates = -(-len(learned) // BATCH) * passes
         choices.update(paced(table, "reward", updates))
         folder = store.begin(work)
-        _learn(recipe.adapt, model, [trees[i] for i in learned], choices, work, folder, progress)
-        odds = _odds(model, [trees[i] for i in held])
+        _learn(recipe.adapt, reward, [trees[i] for i in learned], choices, work, folder, progress)
+        scores = _scores(reward, [trees[i] for i in held])
+        odds = [float(torch.sigmoid(torch.tensor(a - b))) for a, b in scores]
         return {
             "settings": shown(choices),
             "votes": frozen["by_source"],
             "agreement": frozen["agreement"],
+            "centre": sum(map(sum, scores)) / (2 * len(scores)) if scores else 0.0,
+            "raters": len({vote.rater for vote in votes}),
             "pairs": {"learned": len(learned), "held_out": len(held)},
             **_held_out(odds, [pairs[i] for i in held], work.seed),
-            **save_reward(store, model, loaded, start),
+            **save_reward(store, reward, loaded, start),
         }
 
     return store.once(work, make, progress=progress)
+
+
+def _work(
+    recipe: Recipe, start: Record, snapshot: Record, choices: Mapping[str, Choice], model: int, half: str | None
+) -> Work:
+    assert recipe.reward is not None
+    return Work(
+        kind="reward",
+        stage="reward",
+        version=VERSION,
+        settings={
+            "reward": recipe.reward.model_dump(mode="json", exclude={"models"})
+            | {n: c.value for n, c in choices.items() if n != "alpha"},
+            "feedback": {"sources": list(recipe.feedback.sources)},
+            **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
+            **({"half": half} if half else {}),
+        },
+        parents=(start, snapshot),
+        seed=derive_seed(recipe.seed, "reward", *([str(model)] if model else [])),
+        project=recipe.name,
+    )
 
 
 def _learn(
@@ -124,8 +148,31 @@ def _scored(model: RewardModel, stream: Stream) -> Outputs:
     return Outputs(scores_A=model.scores(stream))
 
 
+def _votes(
+    recipe: Recipe, store: Store, frozen: Mapping[str, Json], half: str | None, progress: Progress
+) -> list[Vote]:
+    """The snapshot's votes, or those of a half; one person's taste looks like a rule, so it is said."""
+    assert recipe.reward is not None
+    kinds, sources = recipe.reward.learn_from, frozen["sources"]
+    votes = votes_until(store, recipe.name, frozen["up_to"], kinds, sources, purpose="train")
+    if len({vote.rater for vote in votes}) == 1:
+        progress.say(
+            "reward: all votes are from one rater. It learns what that rater likes; whether others agree, and so how "
+            "right any reward could be, cannot be known, and no second reward model can watch it"
+        )
+    if half is not None:
+        halves = disjoint_halves(votes, prompts_of(store, votes), derive_seed(recipe.seed, "halves"))
+        votes = halves.first if half == "first" else halves.second
+    return votes
+
+
 def _require_preference(pairs: Sequence[Pair], least: int) -> None:
     votes = sum(pair.votes for pair in pairs)
+    if not votes:
+        raise TrainingError(
+            "no comparisons yet: there is no vote to learn a reward from",
+            mend="let people vote on the compare page (`burnish serve`), then run it again",
+        )
     if votes < least:
         raise TrainingError(
             f"{votes} votes to learn from, and reward.min_comparisons is {least}",
@@ -142,14 +189,13 @@ def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int]]:
     return [i for i in places if pairs[i].cluster not in held], [i for i in places if pairs[i].cluster in held]
 
 
-def _odds(model: RewardModel, trees: Sequence[Tree]) -> list[float]:
-    """The predicted probability that a wins, for each pair."""
+def _scores(model: RewardModel, trees: Sequence[Tree]) -> list[tuple[float, float]]:
+    """The scores of both answers of each pair."""
     found: list[float] = []
     with torch.no_grad():
         for stream in pack(trees, BUDGET):
-            scores = model.scores(stream)
-            found += torch.sigmoid(scores[0::2] - scores[1::2]).tolist()
-    return found
+            found += model.scores(stream).tolist()
+    return list(zip(found[0::2], found[1::2], strict=True))
 
 
 def _held_out(odds: Sequence[float], pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
