@@ -28,18 +28,23 @@ NEAR = 64  # tokens between two timings
 def products(
     base: LanguageModel, stream: Stream, rank: int, first: int, head: bool, reference: bool
 ) -> dict[Shape, float]:
-    """How often each product is taken for one stream whose layers from ``first`` on are trained, by shape."""
-    tokens, times = _near(len(stream.ids_T))
+    """How often each product is taken for one stream whose layers from ``first`` on are trained, by shape.
+
+    After the last layer's attention only the positions that the head or the reward reads are left.
+    """
+    read = stream.last_A if stream.last_A is not None else stream.take_S
     found: dict[Shape, float] = defaultdict(float)
     for number, layer in enumerate(base.trunk.layers):
         for name in LINEARS:
             wide, deep = layer.get_submodule(name).weight.shape  # outputs, inputs
+            below = name in LINEARS[:3]
+            tokens, times = _near(len(stream.ids_T if below or number < len(base.trunk.layers) - 1 else read))
             if reference:
                 found[tokens, deep, wide] += times
             if number < first:
                 continue
             found[tokens, deep, wide] += times
-            if number > first or name not in LINEARS[:3]:  # nothing below the first trained layer wants a gradient
+            if number > first or not below:  # nothing below the first trained layer wants a gradient
                 found[tokens, wide, deep] += times
             found[tokens, deep, rank] += times  # x A^T
             found[tokens, rank, wide] += times  # (x A^T) B^T

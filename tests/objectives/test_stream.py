@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import TrainingError
-from burnish.objectives import Answer, Span, Tree, pack
+from burnish.objectives import Answer, Span, Tree, pack, pack_evenly
 
 
 def answer(*ids: int, weights: list[float] | None = None, row: int = 0, **streams: list[float]) -> Answer:
@@ -76,6 +76,30 @@ def test_a_tree_is_never_cut_and_order_is_kept():
     streams = pack(trees, budget=11)
     assert [stream.rows_A for stream in streams] == [(3, 4), (20,), (1,)]
     assert [len(stream.ids_T) for stream in streams] == [11, 22, 3]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "budget", "even"),
+    [
+        ([5, 5, 5, 2], 15, [10, 7]),  # pack alone: 15 and 2
+        ([6, 2, 2, 6], 16, [16]),
+        ([20, 5, 5, 2], 15, [20, 12]),  # a tree is never cut
+        ([8, 2, 8, 2], 10, [10, 10]),
+    ],
+)
+def test_streams_of_a_window_are_of_nearly_the_same_length(sizes, budget, even):
+    trees = [Tree([1] * (size - 1), (answer(7, row=row),)) for row, size in enumerate(sizes)]
+    streams = pack_evenly(trees, budget)
+    assert [len(stream.ids_T) for stream in streams] == even
+    assert [row for stream in streams for row in stream.rows_A] == list(range(len(sizes)))
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=12), st.integers(1, 30), st.booleans())
+def test_even_streams_are_no_more_and_none_is_longer(sizes, budget, keep_last):
+    trees = [Tree([1] * (size - 1), (answer(7),)) for size in sizes]
+    plain, even = (f(trees, budget, keep_last) for f in (pack, pack_evenly))
+    assert len(even) == len(plain)
+    assert max(len(s.ids_T) for s in even) <= max(len(s.ids_T) for s in plain)
 
 
 @given(

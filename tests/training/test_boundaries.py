@@ -104,6 +104,16 @@ def test_nothing_is_kept_for_one_pass_or_a_trained_first_layer_or_on_a_small_dis
         keep_boundaries(model, TREES, 2, tmp_path, "weights", Silent(), "reading")
 
 
+def test_rows_that_the_slow_path_runs_are_not_kept(base, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(LanguageModel, "window", property(lambda _: 5))
+    model = top_layer(base)
+    assert keep_boundaries(model, TREES, 2, tmp_path, "weights", Silent(), "reading", keep_last=True)
+    assert model.kept is not None
+    kept = [model.kept(stream) is not None for stream in pack(TREES, 1)]
+    assert kept == [False, True, False, True]  # 6, 5, 11 and 3 tokens to the end of the longest answer
+    assert not keep_boundaries(top_layer(base), TREES[:1], 2, tmp_path, "weights", Silent(), "reading", keep_last=True)
+
+
 def test_the_states_used_longest_ago_make_room(base, tmp_path, monkeypatch) -> None:
     model = top_layer(base)
     width = int(model.head.shape[1])

@@ -41,7 +41,7 @@ class Student:
     def logp(self, stream: Stream) -> Outputs:
         """logp_S and teacher_kl_S; no full logits of either model."""
         here = self.model.here
-        hidden_SD = self.model.hidden(stream)[here(stream.take_S)]
+        hidden_SD = self.model.hidden(stream, stream.take_S)
         found = project(hidden_SD, self.model.head, here(stream.targets_S), teacher=self._teacher(stream))
         assert found.teacher_kl_S is not None
         return Outputs(stream.here(found.logp_S), teacher_kl_S=stream.here(found.teacher_kl_S))
@@ -70,7 +70,7 @@ class Student:
             top = _given(stream)
             return TopTeacher(Top(self.model.here(top.ids), self.model.here(top.logp)), self.temperature)
         with torch.no_grad():
-            hidden_SE = self.teacher.hidden(stream)[self.teacher.here(stream.take_S)]
+            hidden_SE = self.teacher.hidden(stream, stream.take_S)
         return FullTeacher(hidden_SE, self.teacher.head, self.temperature)
 
 
@@ -90,7 +90,7 @@ def with_top(
 
     @torch.no_grad()
     def say(stream: Stream) -> Top:
-        hidden_SE = teacher.hidden(stream)[teacher.here(stream.take_S)]
+        hidden_SE = teacher.hidden(stream, stream.take_S)
         top = most_likely(hidden_SE, teacher.head, most, temperature, CHUNK)
         return Top(stream.here(top.ids), stream.here(top.logp))
 

@@ -22,7 +22,7 @@ from burnish.models.adapters import Lora
 from burnish.models.attaching import attach
 from burnish.models.base import Base
 from burnish.models.freezing import Full, choose, layer_of
-from burnish.models.layer import decoder_layer
+from burnish.models.layer import decoder_layer, fits, plain_layer
 from burnish.models.place import mixed, place, wide
 from burnish.models.projection import project
 from burnish.objectives import Outputs, Stream
@@ -139,8 +139,13 @@ class LanguageModel:
     @property
     def context(self) -> int | None:
         """Most tokens of a prompt and its answer: the positions it knows, or its sliding window; None: unknown."""
-        bounds = (getattr(self.module.config, "max_position_embeddings", None), attention.window(self.module.config))
+        bounds = (getattr(self.module.config, "max_position_embeddings", None), self.window)
         return min((int(bound) for bound in bounds if bound is not None), default=None)
+
+    @property
+    def window(self) -> int | None:
+        """The sliding window in tokens: the flat path runs no row longer than that; None: there is none."""
+        return attention.window(self.module.config)
 
     def merged(self) -> LanguageModel:
         """A frozen model that stands for itself: an adapter folded into copies of layers, trained weights copied."""
@@ -168,7 +173,7 @@ class LanguageModel:
         """log-softmax(logits / temperature) of the targets [S], and the entropy [S] where asked for."""
         if not self._fits(stream):
             return self.logp_slow(stream, temperature, entropy)
-        hidden_SD = self.hidden(stream)[self.here(stream.take_S)]
+        hidden_SD = self.hidden(stream, stream.take_S)
         found = project(hidden_SD, self.head, self.here(stream.targets_S), temperature, entropy)
         return Outputs(stream.here(found.logp_S), None if found.entropy_S is None else stream.here(found.entropy_S))
 
@@ -181,12 +186,18 @@ class LanguageModel:
         logp_S = logp_SV.gather(1, stream.targets_S[:, None])[:, 0]
         return Outputs(logp_S, -(logp_SV.exp() * logp_SV).sum(-1) if entropy else None)
 
-    def hidden(self, stream: Stream) -> Tensor:
-        """The hidden states after the last norm [T, D]; what is ``kept`` spares the lower layers."""
+    def hidden(self, stream: Stream, take_S: Tensor | None = None) -> Tensor:
+        """The hidden states after the last norm [T, D], or those of positions ``take`` alone [S, D], for less work.
+
+        What is ``kept`` spares the lower layers.
+        """
+        take_S = None if take_S is None else self.here(take_S)
         if not self._fits(stream):
-            return self.hidden_slow(stream)
-        found = self.kept(stream) if self.kept else None
-        return self._run(stream) if found is None else self._run(stream, *found)
+            found_TD = self.hidden_slow(stream)
+            return found_TD if take_S is None else found_TD[take_S]
+        kept = self.kept(stream) if self.kept else None
+        below_TD, first = kept or (None, 0)
+        return self._run(stream, below_TD, first, take_S=take_S)
 
     def hidden_slow(self, stream: Stream) -> Tensor:
         """The slow twin of ``hidden``."""
@@ -253,25 +264,49 @@ class LanguageModel:
         twin.set_attn_implementation("eager")
         return twin
 
+    @cached_property
+    def _fast(self) -> tuple[bool, ...]:
+        """Which layers are of the form that runs in few passes."""
+        return tuple(fits(layer) for layer in self.trunk.layers)
+
     def _fits(self, stream: Stream) -> bool:
-        window = attention.window(self.module.config)
-        if self.path == "flat" and window is not None and stream.longest > window:
-            self.message = f"a row of {stream.longest} tokens exceeds the sliding window of {window}: it runs slowly"
+        if self.path == "flat" and self.window is not None and stream.longest > self.window:
+            self.message = (
+                f"a row of {stream.longest} tokens exceeds the sliding window of {self.window}: it runs slowly"
+            )
             return False
         return self.path == "flat"
 
-    def _run(self, stream: Stream, hidden_TD: Tensor | None = None, first: int = 0, last: int | None = None) -> Tensor:
-        """The trunk's layers ``first`` to ``last`` on ``hidden`` (None: the embeddings); the norm follows the last."""
+    def _run(
+        self,
+        stream: Stream,
+        hidden_TD: Tensor | None = None,
+        first: int = 0,
+        last: int | None = None,
+        take_S: Tensor | None = None,
+    ) -> Tensor:
+        """The trunk's layers ``first`` to ``last`` on ``hidden`` (None: the embeddings).
+
+        The norm follows where ``last`` is None, on the positions ``take`` alone (None: on all).
+        """
         trunk = self.trunk
+        depth = len(trunk.layers)
         hidden_TD = self.here(trunk.embed_tokens(self.here(stream.ids_T)) if hidden_TD is None else hidden_TD)
         cos_1TE, sin_1TE = trunk.rotary_emb(hidden_TD[None], position_ids=self.here(stream.positions_T)[None])
+        where = {"cos_TE": cos_1TE[0], "sin_TE": sin_1TE[0], "spans": stream.spans}
         with mixed(self.device, self.dtype):
-            for layer in trunk.layers[first:last]:
-                run = partial(decoder_layer, layer, cos_TE=cos_1TE[0], sin_TE=sin_1TE[0], spans=stream.spans)
+            for number in range(first, depth if last is None else last):
+                if number == depth - 1:
+                    where["take_S"] = take_S
+                fast = self._fast[number] and hidden_TD.dtype == torch.float32
+                form: Callable[..., Tensor] = decoder_layer if fast else plain_layer
+                run = partial(form, trunk.layers[number], **where)
                 if self.checkpointing and torch.is_grad_enabled():
                     hidden_TD = checkpoint(run, hidden_TD, use_reentrant=False)
                 else:
                     hidden_TD = run(hidden_TD)
+            if take_S is not None and first == depth:  # no layer ran that could have left the others out
+                hidden_TD = hidden_TD[take_S]
             return trunk.norm(hidden_TD).to(self.dtype) if last is None else hidden_TD
 
     def _shell(self, copied: Collection[str]) -> LanguageModel:
@@ -280,7 +315,8 @@ class LanguageModel:
         tensors = chain(self.module.parameters(), self.module.buffers())
         shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in named}
         twin: LanguageModel = copy.copy(self)
-        twin.__dict__.pop("_twin", None)
+        for cached in ("_twin", "_fast"):
+            twin.__dict__.pop(cached, None)
         twin.module = copy.deepcopy(self.module, shared)
         twin.checkpointing, twin.kept = False, None
         return twin

@@ -71,8 +71,11 @@ class Products:
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         """The gradients of x, where ``below`` asks for it, and of each weight, bias, A and B, where ``wanted`` does."""
         pairs = list(zip(grads, self.each, strict=True))
-        slopes = [(grad @ product.B_OR).mul_(product.scale) for grad, product in pairs if product.B_OR is not None]
-        slope_TR = torch.cat(slopes, 1) if slopes else None
+        A_wanted = any(wanted[2::4])
+        slope_TR = None
+        if self.A_RD is not None and (below or A_wanted):
+            slopes = [(grad @ product.B_OR).mul_(product.scale) for grad, product in pairs if product.B_OR is not None]
+            slope_TR = torch.cat(slopes, 1)
         x_grad_TD = None
         if below:
             x_grad_TD = grads[0] @ self.each[0].weight_OD
@@ -81,7 +84,7 @@ class Products:
             if slope_TR is not None and self.A_RD is not None:
                 x_grad_TD.addmm_(slope_TR, self.A_RD)
         lows = iter(() if low_TR is None else low_TR.split(self.ranks, 1))
-        A_grads = iter(() if slope_TR is None or x_TD is None else (slope_TR.T @ x_TD).split(self.ranks))
+        A_grads = iter((slope_TR.T @ x_TD).split(self.ranks) if A_wanted and x_TD is not None else ())  # type: ignore
         own: list[Tensor | None] = []
         for number, (grad, product) in enumerate(pairs):
             weight, bias, _, B = wanted[4 * number : 4 * number + 4]
@@ -105,10 +108,18 @@ def fits(layer: Any) -> bool:
     )
 
 
-def decoder_layer(layer: Any, hidden_TD: Tensor, cos_TE: Tensor, sin_TE: Tensor, spans: Sequence[Span]) -> Tensor:
-    """The layer's output [T, D] for a flat stream."""
-    if hidden_TD.dtype != torch.float32 or not fits(layer):
-        return layer(hidden_TD[None], position_embeddings=(cos_TE[None], sin_TE[None]), spans=spans)[0]
+def plain_layer(
+    layer: Any, hidden_TD: Tensor, cos_TE: Tensor, sin_TE: Tensor, spans: Sequence[Span], take_S: Tensor | None = None
+) -> Tensor:
+    """The twin of ``decoder_layer``: transformers' own layer, whatever its form."""
+    output_TD: Tensor = layer(hidden_TD[None], position_embeddings=(cos_TE[None], sin_TE[None]), spans=spans)[0]
+    return output_TD if take_S is None else output_TD[take_S]
+
+
+def decoder_layer(
+    layer: Any, hidden_TD: Tensor, cos_TE: Tensor, sin_TE: Tensor, spans: Sequence[Span], take_S: Tensor | None = None
+) -> Tensor:
+    """The output of a layer that ``fits``, for a flat stream: [T, D], or that of positions ``take`` alone [S, D]."""
     attention, mlp = layer.self_attn, layer.mlp
     query, key, value = _normed(hidden_TD, layer.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj)
     heads = [x.view(len(hidden_TD), -1, attention.head_dim) for x in (query, key, value)]
@@ -117,7 +128,10 @@ def decoder_layer(layer: Any, hidden_TD: Tensor, cos_TE: Tensor, sin_TE: Tensor,
     heads[:2] = _Rotate.apply(heads[0], cos_TE, sin_TE), _Rotate.apply(heads[1], cos_TE, sin_TE)
     query, key, value = (x.transpose(0, 1)[None] for x in heads)
     mixed, _ = flat_attention(attention, query, key, value, None, attention.scaling, spans=spans)
-    middle_TD = _added(hidden_TD, mixed.reshape(len(hidden_TD), -1), None, attention.o_proj)
+    mixed_TD = mixed.reshape(len(hidden_TD), -1)
+    if take_S is not None:  # what follows mixes no positions
+        hidden_TD, mixed_TD = hidden_TD[take_S], mixed_TD[take_S]
+    middle_TD = _added(hidden_TD, mixed_TD, None, attention.o_proj)
     gate, up = _normed(middle_TD, layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)
     return _added(middle_TD, up, gate, mlp.down_proj)
 

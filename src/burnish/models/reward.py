@@ -56,7 +56,7 @@ class RewardModel:
         """
         if stream.last_A is None:
             raise ModelError("a reward model reads each answer's last token", mend="pack(..., keep_last=True)")
-        return stream.here(wide(self.trunk.hidden(stream)[self.trunk.here(stream.last_A)]) @ self.head_D)
+        return stream.here(wide(self.trunk.hidden(stream, stream.last_A)) @ self.head_D)
 
     def files(self) -> dict[str, bytes]:
         """What its trunk is beside the version (see ``LanguageModel.files``), and the head.

@@ -16,7 +16,7 @@ from burnish.objectives.preference import (
     simpo_term,
     smoothed,
 )
-from burnish.objectives.stream import Answer, Span, Stream, Top, Tree, pack
+from burnish.objectives.stream import Answer, Span, Stream, Top, Tree, pack, pack_evenly
 from burnish.objectives.terms import (
     Outputs,
     Statistic,
@@ -66,6 +66,7 @@ __all__ = [
     "orpo_term",
     "own_method",
     "pack",
+    "pack_evenly",
     "pairwise",
     "pairwise_term",
     "policy",

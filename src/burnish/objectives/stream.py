@@ -7,6 +7,7 @@ once. Axes: T packed tokens, S supervised positions, A answers, N trees.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -68,6 +69,10 @@ class Tree:
     def tokens(self, keep_last: bool = True) -> int:
         """How long the tree is on the flat axis."""
         return len(self.prompt) + sum(len(answer.ids) - (not keep_last) for answer in self.answers)
+
+    def longest(self, keep_last: bool = True) -> int:
+        """The length of the longest path from the first token of the prompt to the end of an answer."""
+        return len(self.prompt) + max((len(answer.ids) - (not keep_last) for answer in self.answers), default=0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,27 @@ def pack(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> list[Str
     if waiting:
         streams.append(_lay_out(waiting, keep_last))
     return streams
+
+
+def pack_evenly(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> list[Stream]:
+    """As ``pack``, in as many streams, the longest of them as short as the order allows.
+
+    Full streams and a rest take longer than even ones, whose matrix products are all of a good size, and the longest
+    decides the memory.
+    """
+    sizes = [tree.tokens(keep_last) for tree in trees]
+    most = _streams(sizes, budget)
+    least = bisect_left(range(budget), True, key=lambda tokens: _streams(sizes, tokens) <= most)
+    return pack(trees, least, keep_last)
+
+
+def _streams(sizes: Sequence[int], budget: int) -> int:
+    """How many streams ``pack`` makes of trees of these sizes."""
+    count, length = 0, budget
+    for size in sizes:
+        fits = length + size <= budget
+        count, length = count + (not fits), length * fits + size
+    return count
 
 
 def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:

@@ -69,6 +69,11 @@ def keep_boundaries(
     first, width = model.first_trained, int(model.head.shape[1])
     if passes < 2 or first == 0 or model.path == "slow":
         return False
+    window = model.window
+    if window is not None:  # a longer row runs on the slow path, which reads nothing
+        trees = [tree for tree in trees if tree.longest(keep_last) <= window]
+    if not trees:
+        return False
     need, most = model.dtype.itemsize * width * sum(tree.tokens(keep_last) for tree in trees), limit()
     folder = cache / FOLDER
     if not make_room(folder, need, most):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import TrainingError
-from burnish.objectives.stream import Stream, Tree, pack
+from burnish.objectives.stream import Stream, Tree, pack_evenly
 from burnish.objectives.terms import Outputs, Term
 from burnish.training.optimizer import Parameters
 from burnish.training.workers import Workers
@@ -124,7 +124,7 @@ class Objective:
         return self._packed(workers.share(trees), self._statistics(trees, workers))
 
     def _packed(self, trees: Sequence[Tree], window: Mapping[str, float]) -> list[Stream]:
-        streams = pack(trees, self.budget, keep_last=self.keep_last)
+        streams = pack_evenly(trees, self.budget, keep_last=self.keep_last)
         for stream in streams:
             stream.window = window
         return streams
