@@ -14,7 +14,7 @@ import typer
 from burnish import config
 from burnish.cli import commands_look, commands_run, commands_serve, commands_tune  # noqa: F401  (they register)
 from burnish.cli.main import app
-from burnish.config.algorithms import KEYS, READS
+from burnish.config.algorithms import CREDITS_WRITTEN, KEYS, READS
 
 PAGES = Path(__file__).parent / "reference"
 
@@ -43,7 +43,9 @@ def _algorithms() -> list[str]:
     lines = ["", "## What each algorithm of `[rl]` reads", "", "What auto is. A key without a value is not read, and "
              "giving it is an error. An own credit function reads what grpo does, without `scale`.", ""]  # fmt: skip
     lines += [f"| key | {' | '.join(f'`{name}`' for name in READS)} |", "|---" * (1 + len(READS)) + "|"]
-    return lines + [f"| `rl.{k}` | {' | '.join(_shown(reads.get(k)) for reads in READS.values())} |" for k in KEYS]
+    rows = [f"| `rl.{k}` | {' | '.join(_shown(reads.get(k)) for reads in READS.values())} |" for k in KEYS]
+    luffy = ", ".join(f"`{name}`" for name in sorted(CREDITS_WRITTEN))
+    return [*lines, *rows, "", f"`rl.chord` goes with every algorithm that has a clip, `rl.luffy` with {luffy}."]
 
 
 def _shown(value: object) -> str:

@@ -82,8 +82,8 @@ MUTATIONS = [
     Mutation(
         "on- and off-policy tokens have two denominators",
         OBJECTIVES + "hybrid.py",
-        "sum(t.count(trees) for t in terms)",
-        "max(t.count(trees) for t in terms)",
+        "sum(t.divided_by(trees) for t in terms)",
+        "max(t.divided_by(trees) for t in terms)",
         "tests/objectives/test_hybrid.py::test_sharing_on_and_off_policy_tokens_have_one_denominator",
     ),
     Mutation(
@@ -99,6 +99,27 @@ MUTATIONS = [
         'now = known["now"] if known["rollout"] == rollout else known["next"]',
         'now = known["next"]',
         TESTS + "test_rollouts.py::test_the_weight_of_the_kl_follows_its_target_and_a_replay_follows_it_too",
+    ),
+    Mutation(
+        "a resumed run forgets its value head",
+        TRAINING + "online.py",
+        "    parameters = learner.parameters()\n",
+        "    parameters = policy.parameters()\n",
+        "tests/pipeline/test_algorithms.py::test_ppo_ends_with_the_same_bits_after_an_interruption",
+    ),
+    Mutation(
+        "a written answer is paid the KL of nobody",
+        TRAINING + "plan.py",
+        '    if "old_logp" not in answer.streams:\n        return [0.0]',
+        "    if False:\n        return [0.0]",
+        TESTS + "test_plan.py::test_luffy_pays_the_kl_and_the_length_of_drawn_answers_alone",
+    ),
+    Mutation(
+        "CHORD leaves the policy's loss as it was",
+        TRAINING + "plan.py",
+        "schedule=lambda step: 1 - mu(step)",
+        "schedule=lambda step: 1.0",
+        TESTS + "test_plan.py::test_chord_shares_the_objective_by_its_schedule",
     ),
     Mutation(
         "groups that teach nothing are kept",

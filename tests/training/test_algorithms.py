@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ from burnish.config.algorithms import READS
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
+from burnish.models.value import Critic
 from burnish.objectives import Answer, Outputs, Tree, pack
 from burnish.parts import Part
 from burnish.progress import Silent
 from burnish.rewards.scores import Scores
 from burnish.sampling import Sample
-from burnish.training.algorithms import ALGORITHMS, Graded, Inner, Leash, Plan, plan_of
+from burnish.training.algorithms import ALGORITHMS, Graded
+from burnish.training.credit.whiten import whitened
 from burnish.training.loop import Loop, Settings
-from burnish.training.measured import Measured
+from burnish.training.measured import Measured, with_stream
+from burnish.training.plan import Inner, Leash, Plan, plan_of
 
 LONGEST = 10
 
@@ -39,9 +43,10 @@ def trees() -> list[Tree]:
 REWARDS = [[1.0, 0.0], [0.0, 2.0, 1.0]]
 
 
-def measured(tokens: Any = None) -> Measured:
+def measured(values: float | None = None) -> Measured:
     samples = [[Sample(tuple(a.ids), tuple(a.streams["old_logp"]), "stop") for a in t.answers] for t in trees()]
-    return Measured(samples, Scores(REWARDS, {}, [[0, 1], [0, 1, 2]], tokens), trees())
+    valued = trees() if values is None else with_stream(trees(), "value", [values] * 12)
+    return Measured(samples, Scores(REWARDS, {}, [[0, 1], [0, 1, 2]]), valued)
 
 
 def plan(**keys: Any) -> Plan:
@@ -100,6 +105,39 @@ def test_the_kl_in_the_reward_by_hand() -> None:
     assert [a for found_L in advantages(found) for a in found_L] == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
+def test_ppo_by_hand() -> None:
+    """Values of 0.5, no KL: with lambda 1 an advantage is the reward less the value, and the return is the reward."""
+    ours = plan(algorithm="ppo", kl=0.0, gae_lambda=1.0, whiten=())
+    found, figures = ours.lesson(measured(0.5), 0.0)
+    assert advantages(found) == [
+        pytest.approx([r - 0.5] * n) for r, n in zip((1, 0, 0, 2, 1), (2, 3, 1, 4, 2), strict=True)
+    ]
+    assert [list(a.streams["return"]) for a in found[0].answers] == [pytest.approx([1.0] * 2), pytest.approx([0.0] * 3)]
+    assert figures["value_explained"] == pytest.approx(0.0)  # a constant foresees nothing
+    perfect = with_stream(found, "value", [r for t in found for a in t.answers for r in a.streams["return"]])
+    assert ours.lesson(replace(measured(), trees=perfect), 0.0)[1]["value_explained"] == pytest.approx(1.0)
+    # one step ahead: the last token's error, with lambda 0, is no other token's business
+    short, _ = plan(algorithm="ppo", kl=0.0, gae_lambda=0.0, discount=0.9, whiten=()).lesson(measured(0.5), 0.0)
+    assert advantages(short)[0] == pytest.approx([0.9 * 0.5 - 0.5, 1.0 - 0.5])
+
+
+def test_ppo_whitens_what_it_is_told_to() -> None:
+    plain, _ = plan(algorithm="ppo", kl=0.0, whiten=()).lesson(measured(0.0), 0.0)
+    white, _ = plan(algorithm="ppo", kl=0.0).lesson(measured(0.0), 0.0)
+    assert advantages(white) == whitened(advantages(plain))
+    scaled, _ = plan(algorithm="ppo", kl=0.0, whiten=("rewards",)).lesson(measured(0.0), 0.0)
+    rewards = torch.tensor([0.0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1])
+    shift = rewards.mean() - rewards.mean() / rewards.std(correction=0)
+    first = [rewards[1] / rewards.std(correction=0) + shift, shift]
+    assert advantages(scaled)[0] == pytest.approx([float(first[1] + 0.95 * first[0]), float(first[0])], abs=1e-5)
+
+
+def test_the_value_function_is_a_term_of_ppo_alone() -> None:
+    weights = {term.name: term.weight for term in plan(algorithm="ppo", value_weight=0.3).terms}
+    assert weights == {"policy": 1.0, "kl": 0.0, "entropy": 0.0, "value": 0.3}
+    assert plan(algorithm="ppo").inner.updates == 4 and plan(algorithm="ppo").critic and not plan().critic
+
+
 def test_overlong_answers_are_paid_less_and_the_figure_says_how_much() -> None:
     """The last half of 10 tokens: an answer of 6 is a fifth down the slope."""
     long = [Tree([1], (answer(5), answer(6)))]
@@ -152,24 +190,33 @@ def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return policy
 
 
+def critic_on(model: LanguageModel) -> Critic:
+    """With a head that has grown: at zero nothing of its loss would reach the trunk."""
+    critic = Critic(model)
+    critic.head_D.data += torch.linspace(-0.1, 0.1, len(critic.head_D))
+    return critic
+
+
 @pytest.mark.parametrize("name", READS)
 def test_one_gradient_however_the_window_is_cut(name: str, model: LanguageModel, tmp_path: Path) -> None:
     """All groups in one forward, or one at a time; and the first step goes down."""
-    given = plan(algorithm=name, entropy=0.01)
-    window, _ = given.lesson(measured(), 0.1)
+    given = plan(algorithm=name)
+    window, _ = given.lesson(measured(0.25), 0.1)
+    learner = critic_on(model) if given.critic else model
 
     def forward(stream: Any) -> Outputs:
-        return model.logp(stream, entropy=True)
+        return learner.logp(stream, entropy=True)
 
     found = []
     for budget in (1000, 1):
         settings = Settings(1, 1e-3, "constant", budget=budget)
-        loop = Loop(model.parameters(), forward, None, given.terms, settings, tmp_path, Silent())  # type: ignore[arg-type]
+        loop = Loop(learner.parameters(), forward, None, given.terms, settings, tmp_path, Silent())  # type: ignore[arg-type]
         figures, _ = loop.objective.gradient(0, window)
-        found.append({name: p.grad.clone() for name, p in model.parameters().items() if p.grad is not None})
+        found.append({name: p.grad.clone() for name, p in learner.parameters().items() if p.grad is not None})
         loop.optimizer.clear()
     assert max(float(grad.abs().max()) for grad in found[0].values()) > 1e-5
     for parameter, grad in found[0].items():
         torch.testing.assert_close(found[1][parameter], grad, rtol=1e-3, atol=1e-6)
-    assert {"policy", "kl", "entropy"} <= set(figures) and all(map(math.isfinite, figures.values()))
+    assert set(found[0]) == set(learner.parameters())
+    assert {term.name for term in given.terms} <= set(figures) and all(map(math.isfinite, figures.values()))
     assert len(pack(window, 1, keep_last=False)) == 2

@@ -17,9 +17,10 @@ from burnish.models.language import LanguageModel
 from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Engine, Params, Sample
-from burnish.training.algorithms import ALGORITHMS, Plan
+from burnish.training.algorithms import ALGORITHMS
 from burnish.training.brake import Brake, Budgets, distinct, repetition
 from burnish.training.held_out import Stop
+from burnish.training.plan import Plan
 from burnish.training.rollouts import Rollouts
 
 WIDE = Budgets(1.0, 1.0, 1.0, 1.0)

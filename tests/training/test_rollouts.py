@@ -20,7 +20,8 @@ from burnish.objectives.stream import pack
 from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Engine, Params, Sample
-from burnish.training.algorithms import ALGORITHMS, Inner, Leash, Plan
+from burnish.training.algorithms import ALGORITHMS
+from burnish.training.plan import Inner, Leash, Plan
 from burnish.training.rollouts import Rollouts
 
 

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.algorithms import ALONE, KEYS, Knobs, reads
+from burnish.config.algorithms import ALONE, CREDITS_WRITTEN, KEYS, Knobs, Whitened, reads
 from burnish.config.rewards import RewardPart
 from burnish.config.stages import Paced
-from burnish.config.table import Auto, NotNegative, PartName, Positive, PositiveFloat, Share, default_of
+from burnish.config.table import Auto, NotNegative, PartName, Positive, PositiveFloat, Share, Table, default_of
+
+
+class Chord(Table):
+    """The SFT rows' likelihood with a share of the objective that is scheduled, and a weight for each token."""
+
+    mu: tuple[Share, Share] = Field(
+        default=(0.1, 0.1), description="The demonstrations' share of what is minimised, at first and at the end."
+    )
+    warmup: NotNegative = Field(default=0, description="Updates in which the share rises to its first value.")
+    phi: bool = Field(
+        default=True, description="Weighs a token by p (1 - p): neither what is known nor what is out of reach."
+    )
+
+
+class Luffy(Table):
+    """The written answer to a prompt joins its group, as an answer of another policy."""
+
+    gamma: PositiveFloat = Field(
+        default=0.1, description="The smaller, the more of the gradient goes to tokens that are unlikely so far."
+    )
 
 
 class Rl(Paced):
     """Reinforcement learning against a reward: the learned one, or the weighted sum of ``rewards``."""
 
-    algorithm: Literal["grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce++"] | PartName = Field(
+    algorithm: (
+        Literal["ppo", "grpo", "dr_grpo", "dapo", "gspo", "rloo", "reinforce++", "online_dpo", "rejection"] | PartName
+    ) = Field(
         default="grpo", description="How rewards become a lesson; or an own credit function package.module:function."
     )
     rewards: tuple[RewardPart, ...] = ()
@@ -24,7 +46,7 @@ class Rl(Paced):
         default=12, description="Optimizer updates; a rollout has inner_epochs x minibatches of them."
     )
     prompts: Positive = Field(default=8, description="Prompts per rollout.")
-    group: Positive = Field(default=8, description="Answers sampled per prompt; only reinforce++ can do with 1.")
+    group: Positive = Field(default=8, description="Answers sampled per prompt; ppo and reinforce++ can do with 1.")
     learning_rate: PositiveFloat | Auto = Field(default="auto", description="Learning rate; auto is 3e-4.")
     inner_epochs: Positive | Auto = Field(default="auto", description="Passes over the answers of a rollout.")
     minibatches: Positive | Auto = Field(
@@ -67,6 +89,22 @@ class Rl(Paced):
         default="auto",
         description="The last share of evaluate.max_new_tokens in which the reward falls by up to 1; 0 is off.",
     )
+    gae_lambda: Share | Auto = Field(
+        default="auto", description="Whom advantages trust: 0 the value function (bias), 1 the rewards (variance)."
+    )
+    discount: Share | Auto = Field(default="auto", description="What a reward is worth one token later.")
+    value_weight: PositiveFloat | Auto = Field(default="auto", description="Weight of the value function's loss.")
+    value_clip: PositiveFloat | Literal["off"] | Auto = Field(
+        default="auto", description="How far a value may move in a rollout's updates."
+    )
+    whiten: tuple[Whitened, ...] | Auto = Field(
+        default="auto",
+        description="What is brought to deviation 1 over the rollout: the tokens' rewards, and advantages (to mean 0 "
+        "too).",
+    )
+    beta: PositiveFloat | Auto = Field(
+        default="auto", description="online_dpo: how far from the start a preference may lead."
+    )
     stop_kl: PositiveFloat = Field(
         default=0.15, description="Stops when KL per token to the start version exceeds this."
     )
@@ -82,13 +120,15 @@ class Rl(Paced):
     demonstrations: Annotated[float, Field(ge=0)] | Auto = Field(
         default="auto", description="Weight of the SFT rows' likelihood inside rl (PPO-ptx)."
     )
+    chord: Chord | None = None
+    luffy: Luffy | None = None
 
     @property
     def paid(self) -> tuple[RewardPart, ...]:
         """The parts of the reward: the learned one alone where the recipe lists none."""
         return self.rewards or (RewardPart(kind="learned"),)
 
-    def given(self) -> dict[str, object]:
+    def given(self) -> dict[str, Any]:
         """Every key that the algorithm reads with its value: the recipe's, or the algorithm's own."""
         own = dict(reads(self.algorithm))
         if self.kl_in == "reward":
@@ -98,7 +138,7 @@ class Rl(Paced):
     def knobs(self) -> Knobs:
         """The keys that only some algorithms read, resolved."""
         names = {field.name for field in fields(Knobs)}
-        return Knobs(**{key: value for key, value in self.given().items() if key in names})  # type: ignore[arg-type]
+        return Knobs(**{key: value for key, value in self.given().items() if key in names})
 
     @model_validator(mode="after")
     def parts_have_names_of_their_own(self) -> Rl:
@@ -124,6 +164,22 @@ class Rl(Paced):
             )
         if knobs.kl_target != "off" and knobs.kl_in == "loss":
             raise ValueError('kl_target adapts the weight of the KL in the reward: add kl_in = "reward"')
+        self._require_one_hybrid()
         if self.prompts < knobs.minibatches:
             raise ValueError(f"{self.prompts} prompts cannot be cut into {knobs.minibatches} minibatches")
         return self
+
+    def _require_one_hybrid(self) -> None:
+        """Demonstrations enter in one way, and in one that the algorithm has a place for."""
+        asked = [
+            name for name in ("demonstrations", "chord", "luffy") if getattr(self, name) not in ("auto", None, 0.0)
+        ]
+        if len(asked) > 1:
+            raise ValueError(f"{asked[0]} and {asked[1]} are two ways to learn from written answers: keep one of them")
+        if self.luffy is not None and self.algorithm not in CREDITS_WRITTEN:
+            readers = ", ".join(sorted(CREDITS_WRITTEN))
+            raise ValueError(f"luffy is not read by {self.algorithm}: it goes with {readers}")
+        if self.chord is not None and "clip" not in reads(self.algorithm):
+            raise ValueError(f"chord is not read by {self.algorithm}, which has no policy's loss to share with")
+        if self.luffy is not None and self.aggregate == "sequence":
+            raise ValueError('luffy gives drawn and written tokens one denominator: take aggregate = "sequence" out')

@@ -73,10 +73,10 @@ def shaped(logp_S: Tensor, advantage_S: Tensor, weights_S: Tensor, gamma: float 
     return TermResult(total, {"probability": (weights * probability.detach()).sum()}, float(weights.sum()))
 
 
-def shaped_term(gamma: float = 0.1, weight: float = 1.0) -> Term:
+def shaped_term(gamma: float = 0.1, longest: int | None = None, weight: float = 1.0) -> Term:
     """``shaped`` on answers that carry "demonstrated_advantage". Unit: token.
 
-    On- and off-policy tokens share one denominator, the tokens of both: see ``sharing``.
+    On- and off-policy tokens share one denominator, see ``sharing``; ``longest`` is that of the policy term.
     """
 
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
@@ -87,9 +87,12 @@ def shaped_term(gamma: float = 0.1, weight: float = 1.0) -> Term:
     def count(trees: Sequence[Tree]) -> float:
         return reading.tokens(trees, having="demonstrated_advantage")
 
-    return Term("shaped", "token", weight, count, loss)
+    def constant(trees: Sequence[Tree]) -> float:
+        return float((longest or 0) * len(reading.answers(trees, having="demonstrated_advantage")))
+
+    return Term("shaped", "token", weight, count, loss, divisor=None if longest is None else constant)
 
 
 def sharing(*terms: Term) -> list[Term]:
-    """The terms with one denominator: the sum of their counts. All of them have the unit token."""
-    return [replace(term, divisor=lambda trees: sum(t.count(trees) for t in terms)) for term in terms]
+    """The terms with one denominator: the sum of what each of them would be divided by."""
+    return [replace(term, divisor=lambda trees: sum(t.divided_by(trees) for t in terms)) for term in terms]

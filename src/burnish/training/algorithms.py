@@ -1,22 +1,22 @@
-"""The algorithms of reinforcement learning: a row of a table each, and what a recipe makes of its row.
+"""The algorithms of reinforcement learning: a row of a table each.
 
-A stage reads a ``Plan`` and knows no algorithm: rewards go into ``credit`` and come out as trees, ``terms`` are what is
-minimised on them. Axes: N prompts, G answers to a prompt, L tokens of an answer.
+Rewards go into a row's credit and come out as trees; its terms are what is minimised on them. Axes: N prompts, G
+answers to a prompt, L tokens of an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Literal
 
-from burnish.config import Rl
 from burnish.config.algorithms import Aggregate, Knobs
-from burnish.objectives import Term, Tree, entropy_term, kl_term, likelihood_term, policy_term
-from burnish.parts import Part
-from burnish.training.credit import dapo, dr_grpo, grpo, kl, reinforce_pp, rloo
-from burnish.training.measured import Measured, with_stream
+from burnish.objectives import METHODS, Term, Tree, entropy_term, kl_term, likelihood_term, policy_term, value_term
+from burnish.training.credit import dapo, dr_grpo, gae, grpo, pairs, reinforce_pp, rloo
+from burnish.training.credit.whiten import whitened
+from burnish.training.measured import with_stream
 
 PerAnswer = Callable[[Sequence[Sequence[float]]], Sequence[Sequence[float]]]
 PerToken = Callable[[Sequence[Sequence[float]]], Sequence[Sequence[float]]]
@@ -66,115 +66,35 @@ class Algorithm:
 
     ``credit`` makes the credit function of the recipe's keys. ``aggregate`` is fixed where the algorithm is defined by
     it, else the recipe's. ``ratio`` is whose probabilities the policy term compares: each token's or the answer's.
-    ``filter`` says which groups teach something, where others can be drawn in their place.
+    ``learns`` says whether the terms are those of a policy, of pairs of answers, or of answers to be repeated.
+    ``filter`` says which groups teach something, where others can be drawn in their place. ``critic`` says that a value
+    head is trained beside the policy, and that answers carry its "value".
     """
 
     credit: Callable[[Knobs], Credit]
     aggregate: Aggregate | None = None
     ratio: Literal["token", "sequence"] = "token"
+    learns: Literal["policy", "pairs", "answers"] = "policy"
     filter: Callable[[Sequence[float]], bool] = dapo.informative
+    critic: bool = False
+
+    def constant(self, knobs: Knobs, longest: int) -> int | None:
+        """What each answer is divided by, whatever its length; None where tokens or answers are averaged."""
+        return longest if (self.aggregate or knobs.aggregate) == "constant" else None
 
     def terms(self, knobs: Knobs, kl_weight: float, longest: int) -> list[Term]:
         """What is minimised, with this weight of the KL; ``longest`` is the longest answer that is sampled."""
+        if self.learns != "policy":
+            return METHODS["dpo"].terms({"beta": knobs.beta}) if self.learns == "pairs" else [likelihood_term()]
         how = self.aggregate or knobs.aggregate
         unit: Literal["token", "sequence"] = "sequence" if how == "sequence" else "token"
-        divisor = longest if how == "constant" else None
+        bound = None if knobs.value_clip == "off" else knobs.value_clip
         return [
-            policy_term(clip=knobs.clip, unit=unit, ratio=self.ratio, longest=divisor),
+            policy_term(clip=knobs.clip, unit=unit, ratio=self.ratio, longest=self.constant(knobs, longest)),
             kl_term(kl_weight if knobs.kl_in == "loss" else 0.0, knobs.kl_estimator),
             entropy_term(knobs.entropy),
+            *([value_term(knobs.value_weight, bound)] if self.critic else []),
         ]
-
-
-@dataclass(frozen=True)
-class Inner:
-    """How often a rollout is learned from: passes over its groups, and updates in each."""
-
-    epochs: int = 1
-    minibatches: int = 2
-
-    @property
-    def updates(self) -> int:
-        """Updates of a rollout."""
-        return self.epochs * self.minibatches
-
-
-@dataclass(frozen=True)
-class Leash:
-    """The KL to the start version: its weight, whether it is in the reward, and what the weight is adapted to."""
-
-    weight: float = 0.0
-    in_reward: bool = False
-    target: float | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An algorithm as a recipe has it.
-
-    ``draws`` is how often prompts are drawn again in the place of groups that ``filter`` refuses, ``shaping`` what is
-    added to the reward of an answer for its length (None: nothing).
-    """
-
-    credit: Credit
-    terms: tuple[Term, ...] = ()
-    filter: Callable[[Sequence[float]], bool] = dapo.informative
-    shaping: Callable[[int], float] | None = None
-    kl: Leash = Leash()
-    inner: Inner = Inner()
-    draws: int = 0
-
-    def lesson(self, measured: Measured, kl_weight: float) -> tuple[list[Tree], dict[str, float]]:
-        """The trees to learn from, with their credit, and its figures; ``kl_weight`` is that of the KL in the reward.
-
-        Raises:
-            TrainingError: A reward is of no use to the algorithm.
-        """
-        figures: dict[str, float] = {}
-        rewards = measured.scores.total
-        if self.shaping is not None:
-            added = [[self.shaping(len(sample.ids)) for sample in group] for group in measured.samples]
-            rewards = [[a + b for a, b in zip(*both, strict=True)] for both in zip(rewards, added, strict=True)]
-            figures["reward/overlong"] = sum(map(sum, added)) / sum(map(len, added))
-        penalty = None
-        if self.kl.in_reward:
-            figures["kl_weight"] = kl_weight
-            penalty = [
-                [kl.penalty(a.streams["old_logp"], a.streams["reference_logp"], kl_weight) for a in tree.answers]
-                for tree in measured.trees
-            ]
-        trees = self.credit(Graded(measured.trees, rewards, measured.scores.tokens, penalty))
-        return trees, {**figures, "idle_share": _idle(measured.trees, trees)}
-
-
-def plan_of(rl: Rl, kl_weight: float, longest: int, own: Part | None = None) -> Plan:
-    """The recipe's algorithm; ``own`` is the function that it names in the place of one.
-
-    Args:
-        kl_weight: The weight of the KL.
-        longest: The longest answer that is sampled, in tokens.
-    """
-    knobs, given = rl.knobs(), rl.given()
-    row = ALGORITHMS[rl.algorithm] if own is None else Algorithm(lambda _: per_answer(own))
-    terms = row.terms(knobs, kl_weight, longest)
-    if given["demonstrations"]:
-        terms.append(likelihood_term(float(str(given["demonstrations"]))))
-    return Plan(
-        credit=row.credit(knobs),
-        terms=tuple(terms),
-        filter=row.filter,
-        shaping=partial(dapo.overlong, longest=longest, share=knobs.overlong) if knobs.overlong else None,
-        kl=Leash(kl_weight, knobs.kl_in == "reward", None if knobs.kl_target == "off" else knobs.kl_target),
-        inner=Inner(knobs.inner_epochs, knobs.minibatches),
-        draws=knobs.dynamic_sampling,
-    )
-
-
-def _idle(sampled: Sequence[Tree], trees: Sequence[Tree]) -> float:
-    """The share of sampled tokens that teach nothing: left out, or with an advantage of zero."""
-    tokens = sum(len(answer.ids) for tree in sampled for answer in tree.answers)
-    advantages = [answer.streams.get("advantage", [1.0] * len(answer.ids)) for tree in trees for answer in tree.answers]
-    return 1 - sum(advantage != 0.0 for advantages_L in advantages for advantage in advantages_L) / tokens
 
 
 def per_answer(advantages: PerAnswer) -> Credit:
@@ -198,7 +118,28 @@ def per_token(advantages: PerToken) -> Credit:
 
     def credit(graded: Graded) -> list[Tree]:
         found = advantages(graded.per_token())
-        return with_stream(graded.trees, "advantage", [a for advantages_L in found for a in advantages_L])
+        return with_stream(graded.trees, "advantage", list(chain(*found)))
+
+    return credit
+
+
+def _by_values(knobs: Knobs) -> Credit:
+    """PPO's: generalised advantages against the value function, and the returns that it learns."""
+
+    def credit(graded: Graded) -> list[Tree]:
+        rewards = graded.per_token()
+        if "rewards" in knobs.whiten:
+            rewards = whitened(rewards, shift=False)
+        values = [list(answer.streams["value"]) for tree in graded.trees for answer in tree.answers]
+        found = [
+            gae.advantages(rewards_L, values_L, knobs.discount, knobs.gae_lambda)
+            for rewards_L, values_L in zip(rewards, values, strict=True)
+        ]
+        returns = [[a + v for a, v in zip(*both, strict=True)] for both in zip(found, values, strict=True)]
+        if "advantages" in knobs.whiten:
+            found = whitened(found)
+        trees = with_stream(graded.trees, "return", list(chain(*returns)))
+        return with_stream(trees, "advantage", list(chain(*found)))
 
     return credit
 
@@ -207,11 +148,31 @@ def _of_group(knobs: Knobs) -> Credit:
     return per_answer(partial(grpo.advantages, scale=knobs.scale))
 
 
+def _best_against_worst(graded: Graded) -> list[Tree]:
+    """Pairs for online DPO; where all rewards are equal the first two answers are a tie."""
+    found = []
+    for tree, rewards_G in zip(graded.trees, graded.per_answer(), strict=True):
+        places = pairs.best_and_worst(rewards_G)
+        first, second = places or (0, 1)
+        both = (tree.answers[first], tree.answers[second])
+        found.append(replace(tree, answers=both, streams={"preference": 1.0 if places else 0.5}))
+    return found
+
+
+def _best_alone(graded: Graded) -> list[Tree]:
+    """The best answer of each group, to be repeated."""
+    best = [max(range(len(rewards_G)), key=lambda g: rewards_G[g]) for rewards_G in graded.per_answer()]
+    return [replace(tree, answers=(tree.answers[place],)) for tree, place in zip(graded.trees, best, strict=True)]
+
+
 ALGORITHMS: Mapping[str, Algorithm] = {
+    "ppo": Algorithm(_by_values, critic=True),
     "grpo": Algorithm(_of_group),
     "dr_grpo": Algorithm(lambda _: per_answer(dr_grpo.advantages), aggregate="constant"),
     "dapo": Algorithm(_of_group, aggregate="token"),
     "gspo": Algorithm(_of_group, aggregate="sequence", ratio="sequence"),
     "rloo": Algorithm(lambda _: per_answer(rloo.advantages)),
     "reinforce++": Algorithm(lambda _: per_token(reinforce_pp.advantages)),
+    "online_dpo": Algorithm(lambda _: _best_against_worst, learns="pairs"),
+    "rejection": Algorithm(lambda _: _best_alone, learns="answers"),
 }

@@ -80,7 +80,7 @@ class Brake:
     def _on_dev(self) -> dict[str, float]:
         """The policy on the dev prompts, one answer each."""
         seed = derive_seed(self.rollouts.seed, "dev")
-        measured = self.rollouts.measure(self.rollouts.engine(), self.dev, 1, seed)
+        measured = self.rollouts.measure(self.rollouts.sampler(), self.dev, 1, seed)
         figures: dict[str, Any] = measured.figures()
         parts = [name for name in figures if name.startswith("reward/")]
         answers = [sample.ids for group in measured.drawn for sample in group]

@@ -6,7 +6,7 @@ Axes: N prompts, G answers to a prompt, L tokens of an answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -14,8 +14,11 @@ import torch
 
 from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
-from burnish.objectives.stream import Answer, Tree, pack
-from burnish.rewards.scores import Scores
+from burnish.objectives.reading import given
+from burnish.objectives.stream import Answer, Stream, Tree, pack
+from burnish.objectives.terms import Outputs
+from burnish.records import Row
+from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Sample
 
 T = TypeVar("T")
@@ -26,7 +29,8 @@ BUDGET = 2048  # tokens in a forward without gradient
 class Measured:
     """N groups: the samples, their rewards, and the same as trees with "old_logp" and "reference_logp".
 
-    ``drawn`` are all answers of all prompts, those without a reward too.
+    A sample without logprobs was written, not drawn: it has joined the group to be learned from, and its answer carries
+    neither stream. ``drawn`` are all drawn answers of all prompts, those without a reward too.
 
     Raises:
         TrainingError: A reward is not finite.
@@ -64,20 +68,37 @@ class Measured:
         samples, trees = [*self.samples, *other.samples], [*self.trees, *other.trees]
         return Measured(samples, scores, trees, [*self.drawn, *other.drawn])
 
+    def own(self) -> Measured:
+        """The same without written answers."""
+        places = [[g for g, sample in enumerate(group) if sample.logprobs] for group in self.samples]
+
+        def take(groups: Sequence[Sequence[T]]) -> list[list[T]]:
+            return [[group[g] for g in where] for group, where in zip(groups, places, strict=True)]
+
+        mine = self.scores
+        parts = {name: take(found) for name, found in mine.parts.items()}
+        tokens = None if mine.tokens is None else take(mine.tokens)
+        kept = [list(range(len(where))) for where in places]
+        answers = take([tree.answers for tree in self.trees])
+        trees = [replace(tree, answers=tuple(found)) for tree, found in zip(self.trees, answers, strict=True)]
+        scores = replace(mine, total=take(mine.total), parts=parts, kept=kept, tokens=tokens)
+        return Measured(take(self.samples), scores, trees, self.drawn)
+
     def figures(self) -> dict[str, Any]:
-        """Means over all answers (over all tokens for the KL, over groups for the diversity)."""
-        flat = [sample for group in self.samples for sample in group]
-        rewards = [reward for group in self.scores.total for reward in group]
+        """Means over all drawn answers (over all tokens for the KL, over groups for the diversity)."""
+        own = self.own()
+        flat = [sample for group in own.samples for sample in group]
+        rewards = [reward for group in own.scores.total for reward in group]
         apart = [
             old - reference
-            for tree in self.trees
+            for tree in own.trees
             for answer in tree.answers
             for old, reference in zip(answer.streams["old_logp"], answer.streams["reference_logp"], strict=True)
         ]
-        distinct = [len({tuple(sample.ids) for sample in group}) / len(group) for group in self.samples]
+        distinct = [len({tuple(sample.ids) for sample in group}) / len(group) for group in own.samples]
         return {
             "reward": sum(rewards) / len(rewards),
-            **self.scores.figures(),
+            **own.scores.figures(),
             "kl": sum(apart) / len(apart),
             "length": sum(len(sample.ids) for sample in flat) / len(flat),
             "cut_share": sum(sample.finish_reason == "length" for sample in flat) / len(flat),
@@ -85,32 +106,58 @@ class Measured:
         }
 
 
-def as_trees(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[Sample]]) -> list[Tree]:
-    """Each group as a tree whose answers carry "old_logp"; its row is its place in the rollout."""
+def with_shown(
+    drawn: Sequence[Sequence[Sample]], asked: Sequence[Asked], shown: Callable[[Row], Sequence[int] | None]
+) -> list[list[Sample]]:
+    """The groups, each with the written answer to its prompt where there is one: a sample without logprobs."""
+    written = [shown(prompt.row) for prompt in asked]
     return [
-        Tree(prompt, tuple(Answer(s.ids, [1.0] * len(s.ids), {"old_logp": s.logprobs}, row) for s in group))
+        [*group, *([] if ids is None else [Sample(tuple(ids), (), "stop")])]
+        for group, ids in zip(drawn, written, strict=True)
+    ]
+
+
+def as_trees(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[Sample]]) -> list[Tree]:
+    """Each group as a tree whose drawn answers carry "old_logp"; its row is its place in the rollout."""
+
+    def answer(sample: Sample, row: int) -> Answer:
+        streams = {"old_logp": sample.logprobs} if sample.logprobs else {}
+        return Answer(sample.ids, [1.0] * len(sample.ids), streams, row)
+
+    return [
+        Tree(prompt, tuple(answer(sample, row) for sample in group))
         for row, (prompt, group) in enumerate(zip(prompts, samples, strict=True))
     ]
 
 
 @torch.no_grad()
-def with_reference(trees: Sequence[Tree], reference: LanguageModel, temperature: float) -> list[Tree]:
-    """The same trees with "reference_logp": logprobs under the start version, at the sampling temperature."""
+def with_values(trees: Sequence[Tree], forward: Callable[[Stream], Outputs]) -> list[Tree]:
+    """The same trees with "value": what the critic expects from the prefix before each id on."""
     found: list[float] = []
     for stream in pack(trees, BUDGET, keep_last=False):
-        logp = reference.logp(stream, temperature=temperature).logp_S
-        assert logp is not None
-        found += logp.tolist()
-    return with_stream(trees, "reference_logp", found)
+        found += given(forward(stream).value_S).tolist()
+    return with_stream(trees, "value", found)
 
 
-def with_stream(trees: Sequence[Tree], name: str, values: Sequence[float]) -> list[Tree]:
-    """The same trees with one more figure for each id, given for all of them in order."""
+@torch.no_grad()
+def with_reference(trees: Sequence[Tree], reference: LanguageModel, temperature: float) -> list[Tree]:
+    """The same trees with "reference_logp" on drawn answers: under the start version, at the sampling temperature."""
+    found: list[float] = []
+    for stream in pack(trees, BUDGET, keep_last=False):
+        found += given(reference.logp(stream, temperature=temperature).logp_S).tolist()
+    return with_stream(trees, "reference_logp", found, having="old_logp")
+
+
+def with_stream(trees: Sequence[Tree], name: str, values: Sequence[float], having: str | None = None) -> list[Tree]:
+    """The same trees with one more figure for each id, given for all in order; one without ``having`` skips it."""
     at = iter(values)
-    return [
-        replace(
-            tree,
-            answers=tuple(replace(a, streams={**a.streams, name: [next(at) for _ in a.ids]}) for a in tree.answers),
+
+    def known(answer: Answer) -> Answer:
+        own = [next(at) for _ in answer.ids]
+        return (
+            answer
+            if having and having not in answer.streams
+            else replace(answer, streams={**answer.streams, name: own})
         )
-        for tree in trees
-    ]
+
+    return [replace(tree, answers=tuple(map(known, tree.answers))) for tree in trees]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from burnish.config import Recipe
+from burnish.errors import TrainingError
 from burnish.models.artifacts import Loaded, load_rewards, load_version, save_version
+from burnish.models.value import Critic
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs
 from burnish.parts import Parts, credit_contract, examples_of, score_contract, sources
@@ -20,10 +22,10 @@ from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
-from burnish.training.algorithms import plan_of
 from burnish.training.brake import Brake, Budgets
 from burnish.training.held_out import HeldOut
 from burnish.training.loop import Loop, Settings
+from burnish.training.plan import plan_of
 from burnish.training.rollouts import Rollouts
 from burnish.training.settings import Choice, rl_settings, shown
 
@@ -85,6 +87,7 @@ def train_online(
             params=params,
             seed=work.seed,
             demonstrations=_demonstrations(recipe, task, store, dataset),
+            shown=_written(task, rows) if table.luffy is not None else None,
         )
         dev = [Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]]
         budgets = Budgets(table.stop_kl, table.stop_length, table.stop_repetition, table.stop_diversity)
@@ -128,8 +131,20 @@ def _require_contracts(parts: Parts, rows: Sequence[Row]) -> None:
 def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:
     """The training rows as trees, where the recipe mixes their likelihood in."""
     assert recipe.rl is not None
-    shown = bool(recipe.rl.given().get("demonstrations"))
+    shown = recipe.rl.chord is not None or recipe.rl.given().get("demonstrations")
     return [task.trained(row) for row in store.datasets.rows(dataset.id, "train")] if shown else []
+
+
+def _written(task: ChatTask, rows: Sequence[Row]) -> Callable[[Row], Sequence[int] | None]:
+    """The ids of the answer that a prompt's row holds.
+
+    Raises:
+        TrainingError: No row holds one.
+    """
+    if all(row.answer is None for row in rows):
+        what = "rl.luffy puts written answers into the groups, and no prompt has one"
+        raise TrainingError(what, mend="give the rows of data.prompts answers, or leave data.prompts out")
+    return lambda row: None if row.answer is None else task.supervised(row).answers[0].ids
 
 
 def _train(
@@ -145,14 +160,19 @@ def _train(
     assert recipe.rl is not None
     table = recipe.rl
     policy, temperature = loaded.model, rollouts.params.temperature
+    learner = Critic(policy) if rollouts.plan.critic else policy
+
+    entropy = any(term.entropy for term in rollouts.plan.terms)
 
     def forward(stream: Stream) -> Outputs:
-        return policy.logp(stream, temperature=temperature, entropy=True)
+        return learner.logp(stream, temperature=temperature, entropy=entropy)
 
+    if isinstance(learner, Critic):
+        rollouts.critic = learner.logp
     rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
     settings = Settings(table.updates, rate, schedule, warmup)
     folder = store.begin(work)
-    parameters = policy.parameters()
+    parameters = learner.parameters()
     loop = Loop(
         parameters,
         forward,

@@ -12,12 +12,13 @@ from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, Term, TermResult
+from burnish.records import Row
 from burnish.rewards.scores import Asked, Score, rewarded
 from burnish.sampling import MISMATCH_LIMIT, MISMATCH_ROUNDED, Params, Sample, Sampler, mismatch
 from burnish.store import derive_seed
-from burnish.training.algorithms import Plan
 from burnish.training.credit.kl import controlled
-from burnish.training.measured import Measured, as_trees, with_reference
+from burnish.training.measured import Measured, as_trees, with_reference, with_shown, with_values
+from burnish.training.plan import Plan
 
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
@@ -29,8 +30,9 @@ class Rollouts:
     """Windows of reinforcement learning: ``prompts_per_rollout`` groups a rollout, cut as the ``plan`` says.
 
     ``sampler`` makes the engine of the current policy; ``score`` gives rewards, the plan's credit makes a lesson of
-    them; ``keep`` stores a few samples for people to read and returns their ids; ``demonstrations`` are
-    supervised trees mixed into every window.
+    them; ``critic`` is the forward that values tokens, where the plan has one; ``keep`` stores a few samples for people
+    to read and returns their ids. ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the
+    written answer that joins a prompt's group, where the plan wants one.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -45,11 +47,12 @@ class Rollouts:
     params: Params
     seed: int
     demonstrations: Sequence[Tree] = ()
+    critic: Callable[[Stream], Outputs] | None = None
+    shown: Callable[[Row], Sequence[int] | None] | None = None
     state: dict[str, Any] = field(default_factory=dict)
     part: int = 0
     _groups: list[Tree] = field(default_factory=list)
     _figures: Mapping[str, Any] = field(default_factory=dict)
-    _engine: Sampler | None = None  # of the look before a rollout, whose policy it shares
 
     def window(self, step: int) -> list[Tree]:
         inner = self.plan.inner
@@ -77,21 +80,21 @@ class Rollouts:
         ``rollout`` is the number of a rollout, None for a look.
         """
         drawn = engine.sample([prompt.ids for prompt in asked], n, replace(self.params, seed=seed))
-        scores = self.score(asked, drawn, self.state.setdefault("scales", {}), rollout)
-        paid, samples, scores = rewarded(asked, drawn, scores, least=min(n, 2))
+        graded = drawn if rollout is None or self.shown is None else with_shown(drawn, asked, self.shown)
+        scores = self.score(asked, graded, self.state.setdefault("scales", {}), rollout)
+        paid, samples, scores = rewarded(asked, graded, scores, least=min(n, 2))
         trees = with_reference(
             as_trees([prompt.ids for prompt in paid], samples), self.reference, self.params.temperature
         )
         return Measured(samples, scores, trees, drawn)
 
-    def engine(self) -> Sampler:
-        """The current policy's engine, which the next rollout shares with the look before it."""
-        self._engine = self.sampler()
-        return self._engine
-
     def _collect(self, rollout: int, step: int) -> list[Tree]:
-        """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
-        engine, self._engine = self._engine or self.sampler(), None
+        """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so.
+
+        The engine is fresh: one that has answered other prompts computes in other shapes, and its logprobs differ from
+        those of a resumed run in the last bits.
+        """
+        engine = self.sampler()
         chosen = self._chosen(rollout)
         drawn = self._draw(engine, rollout, 0, chosen)
         for draw in range(1, self.plan.draws + 1):
@@ -102,6 +105,8 @@ class Rollouts:
         telling = self._telling(drawn)
         silent = [n for n in range(len(drawn.trees)) if n not in telling]
         kept = drawn.at(sorted([*telling, *silent][: self.prompts_per_rollout]))
+        if self.critic is not None:
+            kept = replace(kept, trees=with_values(kept.trees, self.critic))
         figures = drawn.figures()
         trees, learned = self.plan.lesson(kept, self._kl_weight(rollout, figures["kl"]))
         self._figures = {

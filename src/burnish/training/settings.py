@@ -149,7 +149,7 @@ def reward_settings(recipe: Recipe) -> dict[str, Choice]:
 def rl_settings(recipe: Recipe) -> dict[str, Choice]:
     """Learning rate and KL weight of the online stage."""
     assert recipe.rl is not None
-    own = reads(recipe.rl.algorithm)["kl"]
+    own = reads(recipe.rl.algorithm).get("kl", 0.0)
     return {
         "learning_rate": rate(recipe, recipe.rl.learning_rate, 3e-4, "small steps: the brake looks every other update"),
         "kl": chosen(recipe.rl.kl, own, "a leash that lets style move" if own else f"{recipe.rl.algorithm} has none"),
