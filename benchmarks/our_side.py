@@ -36,8 +36,8 @@ from burnish.store import RunLog
 from burnish.training import preference, reward
 from burnish.training.boundaries import keep_boundaries
 from burnish.training.loop import Loop, Settings
+from burnish.training.passes import Epochs
 from burnish.training.remembered import Remembered, with_reference
-from burnish.training.supervised import Epochs
 
 ROWS_PER_UPDATE, RANK = 8, 16
 FROZEN_LAYERS, FROZEN_EPOCHS = 4, 3

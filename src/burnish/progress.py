@@ -13,7 +13,6 @@ from burnish.records import Json
 TELLING = (
     "loss",
     "held_out",
-    "held_out_loss",
     "held_out_accuracy",
     "reward",
     "kl",

@@ -330,9 +330,9 @@ MUTATIONS = [
         tests="tests/pipeline/test_adapting.py::test_rates_and_thawing_reach_the_loop_of_every_stage",
     ),
     Mutation(
-        name="reinforcement learning thaws everything at once",
-        file="src/burnish/training/online.py",
-        old="trainable=unfreezes(recipe.adapt, parameters, table.updates),",
+        name="a stage thaws everything at once",
+        file="src/burnish/training/passes.py",
+        old="trainable=unfreezes(self.adapt, self.parameters, updates),",
         new="",
         tests="tests/pipeline/test_adapting.py::test_rates_and_thawing_reach_the_loop_of_every_stage",
     ),

@@ -12,7 +12,7 @@ MUTATIONS = [
     Mutation(
         "a run trains before it says what cannot work",
         "src/burnish/pipeline/turn.py",
-        '    require_possible(project, dataset.body["counts"]["train"], preferences)\n',
+        "    require_possible(project, {name: store.datasets.rows(dataset.id, name) for name in learned})\n",
         "",
         TESTS + "test_preflight.py::test_a_run_refuses_before_it_spends_what_the_check_refuses",
     ),

@@ -103,8 +103,8 @@ MUTATIONS = [
     Mutation(
         "a resumed run forgets its value head",
         TRAINING + "online.py",
-        "    parameters = learner.parameters()\n",
-        "    parameters = policy.parameters()\n",
+        "recipe.adapt, learner.parameters(), forward",
+        "recipe.adapt, policy.parameters(), forward",
         "tests/pipeline/test_algorithms.py::test_ppo_ends_with_the_same_bits_after_an_interruption",
     ),
     Mutation(

@@ -8,6 +8,7 @@ LOOP, ROLLOUTS, GRPO = (f"src/burnish/training/{name}" for name in ("loop.py", "
 CHECKPOINT, TESTS = "src/burnish/training/checkpoint.py", "tests/training/"
 GRADIENT, HELD_OUT = "src/burnish/training/gradient.py", "src/burnish/training/held_out.py"
 SCHEDULE, OPTIMIZER = "src/burnish/training/schedule.py", "src/burnish/training/optimizer.py"
+PASSES = "src/burnish/training/passes.py"
 PROBE, SETTINGS = "src/burnish/training/probe.py", "src/burnish/training/settings.py"
 
 MUTATIONS = [
@@ -136,6 +137,34 @@ MUTATIONS = [
         '        self.seen = found.state["seen"]\n',
         "",
         TESTS + "test_held_out.py::test_a_resumed_run_remembers_the_best_and_its_patience",
+    ),
+    Mutation(
+        "preference training keeps the last parameters, worse ones too",
+        PASSES,
+        "    loop.held_out = _looks(learner, choices, unseen, start)\n",
+        "",
+        TESTS + "test_preference.py::test_it_keeps_the_best_on_what_is_held_out_and_stops",
+    ),
+    Mutation(
+        "a start that nothing is better than is given up",
+        PASSES,
+        "first=start is not None)",
+        "first=False)",
+        TESTS + "test_preference.py::test_where_nothing_is_better_than_the_start_it_is_kept",
+    ),
+    Mutation(
+        "pairs of one prompt chose the reward's parameters and measure it",
+        "src/burnish/training/reward.py",
+        'derive_seed(seed, "held out", pair.cluster)',
+        'derive_seed(seed, "held out", str(place))',
+        TESTS + "test_reward.py::test_all_pairs_of_a_prompt_are_in_one_part",
+    ),
+    Mutation(
+        "looks that the recipe asks for are left out without a word",
+        SETTINGS,
+        "    if asked:\n        raise TrainingError(",
+        "    if False:\n        raise TrainingError(",
+        TESTS + "test_held_out.py::test_looks_without_rows_are_refused_where_the_recipe_asks_for_them",
     ),
     Mutation(
         "a non-finite gradient takes a step",
@@ -357,7 +386,7 @@ MUTATIONS = [
     Mutation(
         "a worker takes the reference point of its own share",
         GRADIENT,
-        "everyone = workers.exchange([total, units])",
+        "everyone = self.workers.exchange([total, units])",
         "everyone = [[total, units]]",
         TESTS + "test_workers.py::test_two_workers_have_the_gradient_of_one",
     ),

@@ -22,7 +22,8 @@ import pytest
 from burnish.store import open_store
 
 KILLS = 20
-SLOWER = (("epochs = 2", "epochs = 8"), ("updates = 4", "updates = 8"))
+LOOKS = "early_stopping = 4\nevaluate_every = 2"
+SLOWER = (("epochs = 2", "epochs = 8"), ("updates = 4", "updates = 8"), ("epochs = 1", f"epochs = 4\n{LOOKS}"))
 
 
 def start(recipe: Path) -> subprocess.Popen[bytes]:
@@ -57,7 +58,7 @@ def preferring(recipe: Path, table: str) -> None:
     (recipe.parent / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     prompts = 'prompts = "prompts.jsonl"\n'
     text = recipe.read_text().partition("[reward]")[0].replace(prompts, prompts + 'preferences = "pairs.jsonl"\n')
-    recipe.write_text(text + f"[preference]\nlearning_rate = 5e-3\nepochs = 4\n{table}")
+    recipe.write_text(text + f"[preference]\nlearning_rate = 5e-3\nepochs = 4\n{LOOKS}\n{table}")
 
 
 def method_of(recipe: Path, method: str) -> None:

@@ -62,6 +62,8 @@ def test_a_second_run_repeats_nothing_and_the_summary_says_what_was_learned(turn
     said = burnish("run", turned, code=(0, 1))
     assert "nothing ran" in said and "updates of dpo on " in said and "held out, accuracy" in said
     said = burnish("check", turned)
+    assert "preference.beta = 0.1 (auto: dpo's default)" in said
+    assert "preference.learning_rate: no probe: the recipe gives the rate" in said
     assert "preference.batch_size = " in said and "48 rows read (JSONL, chosen and rejected)" in said
     assert "preference: 5 rules on 60 independent test prompts" in said
 

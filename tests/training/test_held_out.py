@@ -19,8 +19,15 @@ from burnish.progress import Silent
 from burnish.store.runs import RunLog
 from burnish.training.held_out import HeldOut, Stop
 from burnish.training.loop import Loop, Settings
-from burnish.training.settings import Choice, sft_settings
-from burnish.training.supervised import Epochs, early_stopping
+from burnish.training.passes import Epochs, watched
+from burnish.training.settings import (
+    FEWEST,
+    Choice,
+    looked,
+    preference_settings,
+    reward_settings,
+    sft_settings,
+)
 
 
 def looks(figures: Sequence[float], **kwargs) -> HeldOut:
@@ -121,9 +128,19 @@ def test_a_resumed_run_remembers_the_best_and_its_patience(tmp_path: Path, kille
     assert [(end["step"], end["held_out"], end["stopped"]) for end in ends] == [(8, 4.5, ends[0]["stopped"])] * 2
 
 
-def recipe(**sft: object) -> Recipe:
-    plain = {"name": "x", "task": "chat", "base": "b", "data": {"train": "r.jsonl"}, "sft": sft}
+def recipe(stage: str = "sft", **keys: object) -> Recipe:
+    plain: dict[str, object] = {"name": "x", "task": "chat", "base": "b", "data": {"train": "r.jsonl"}, stage: keys}
+    if stage == "preference":
+        keys["learn_from"] = ("compare",)
+    if stage == "reward":
+        plain["rl"] = {}
     return Recipe.model_validate(plain)
+
+
+def settings_of(stage: str, keys: dict[str, object]) -> dict[str, Choice]:
+    """A stage's settings on 40 rows: several passes where the recipe leaves them open."""
+    find = {"sft": sft_settings, "preference": preference_settings, "reward": reward_settings}[stage]
+    return find(recipe(stage, **keys), 40)
 
 
 @pytest.mark.parametrize(
@@ -143,14 +160,28 @@ def test_when_sft_stops_early(keys: dict[str, object], rows: int, patience: obje
     assert (choices["evaluate_every"].value if "evaluate_every" in choices else None) == every
 
 
-def test_a_look_without_rows_is_refused_where_the_recipe_asks_for_it() -> None:
-    asked = sft_settings(recipe(early_stopping=3), 40)
-    with pytest.raises(TrainingError, match=r"sft\.early_stopping: there is no row"):
-        early_stopping(asked, lambda: 0.0, 0)
-    assert early_stopping(sft_settings(recipe(), 40), lambda: 0.0, 0) is None
-    held_out = early_stopping(asked, lambda: 0.5, 8)
-    assert held_out is not None and held_out.measure(1) == {"held_out": 0.5} and held_out.patience == 3
-    assert early_stopping({"early_stopping": Choice("off", "recipe")}, lambda: 0.0, 8) is None
+@pytest.mark.parametrize("stage", ["sft", "preference", "reward"])
+def test_looks_without_rows_are_refused_where_the_recipe_asks_for_them(stage: str) -> None:
+    asked, plain = settings_of(stage, {"early_stopping": 3, "epochs": 4}), settings_of(stage, {})
+    with pytest.raises(TrainingError, match=rf"{stage}\.early_stopping: there is no row"):
+        looked(stage, asked, 0)
+    with pytest.raises(TrainingError, match=rf"{stage}\.early_stopping: there is no row"):
+        looked(stage, settings_of(stage, {"evaluate_every": 3}), 0)
+    assert looked(stage, asked, 1) == asked  # as asked for
+    assert plain["early_stopping"].value == 2 and looked(stage, plain, FEWEST) == plain
+    few = looked(stage, plain, FEWEST - 1)
+    assert "evaluate_every" not in few and few["early_stopping"].value == "off"
+    assert few["early_stopping"].why == f"auto: {FEWEST - 1} unseen rows are too few to choose by"
+    off = settings_of(stage, {"early_stopping": "off"})
+    assert looked(stage, off, 0) == off
+
+
+def test_rows_that_nothing_looks_at_are_not_left_out() -> None:
+    plain, off = settings_of("reward", {}), settings_of("reward", {"early_stopping": "off"})
+    assert watched("reward", plain, 100, FEWEST) and not watched("reward", plain, 100, FEWEST - 1)
+    assert not watched("reward", off, 100, 20) and watched("reward", off, 20_000, 20)  # its probe judges on them
+    assert not watched("reward", {**off, "learning_rate": Choice(1e-3, "recipe")}, 20_000, 20)
+    assert not watched("reward", settings_of("reward", {"early_stopping": 2, "epochs": 2}), 100, 0)
 
 
 def test_an_interval_without_a_use_is_refused() -> None:
@@ -160,5 +191,6 @@ def test_an_interval_without_a_use_is_refused() -> None:
 
 def test_what_is_held_out_is_the_mean_loss_without_a_gradient(tmp_path: Path) -> None:
     loop = replace(loop_of(tmp_path, looks([])), held_out=None)
-    assert loop.objective.value([Tree([1], (Answer([2, 3], [1.0, 0.5]),))]) == pytest.approx(9.0)
+    found = loop.objective.value([Tree([1], (Answer([2, 3], [1.0, 0.5]),))])
+    assert found == {"loss": pytest.approx(9.0), "likelihood": pytest.approx(9.0)}
     assert loop.parameters["v"].grad is None

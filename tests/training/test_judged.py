@@ -34,16 +34,18 @@ held_out = {held_out}
 
 
 class Asked:
-    """A project whose answers people judge; ``items`` are its comparisons, two on each of ten prompts."""
+    """A project whose answers people judge; ``items`` are its comparisons, two on each prompt."""
 
-    def __init__(self, folder: Path, base: Path) -> None:
+    def __init__(self, folder: Path, base: Path, prompts: int = 10) -> None:
         (folder / "rows.jsonl").write_text('{"prompt": "Are you there?", "completion": "Yes."}\n')
         self.folder, self.base = folder, base
         self.project = self.of("dpo", '["compare"]')
         self.version: Record = self.project.base()
         self.loaded: Loaded = load_version(self.project.store, self.version, self.project.cache)
         self.ann, self.bob = (ensure_rater(self.project.store, "tiny", name) for name in ("ann", "bob"))
-        ids = [(self.answer(n // 2, f"It left {n}."), self.answer(n // 2, f"Who knows {n}?")) for n in range(20)]
+        ids = [
+            (self.answer(n // 2, f"It left {n}."), self.answer(n // 2, f"Who knows {n}?")) for n in range(2 * prompts)
+        ]
         self.items: Sequence[Comparison] = add_comparisons(self.project.store, "tiny", ids, "train", "c-1", 1)
 
     def of(self, method: str, kinds: str, held_out: float = 0.0) -> Project:

@@ -19,7 +19,7 @@ from burnish.objectives.stream import Answer, Stream, Tree, pack
 from burnish.objectives.terms import Outputs, Term, TermResult, likelihood_term
 from burnish.progress import Silent
 from burnish.training.loop import STILL, Loop, Settings
-from burnish.training.supervised import Epochs
+from burnish.training.passes import Epochs
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from burnish.errors import TrainingError
+from burnish.models.adapters import Lora
 from burnish.models.artifacts import load_version
 from burnish.objectives.methods import METHODS
 from burnish.pipeline import Project
 from burnish.progress import Silent
 from burnish.records import Record, Row
-from burnish.training import preference
-from burnish.training.judged import gather_judged, method_of
-from burnish.training.preference import measured, train_preference
+from burnish.training import preference, settings
+from burnish.training.judged import Judged, gather_judged, method_of
+from burnish.training.passes import Epochs, Learner
+from burnish.training.preference import train_preference
+from burnish.training.remembered import Remembered, with_reference
+from burnish.training.settings import Choice
 
 RECIPE = """
 name = "tiny"
@@ -78,8 +84,7 @@ def test_an_easy_preference_is_learned_and_holds_on_what_was_held_out(project: P
     assert figures["after"]["loss"] < 0.4 and figures["after"]["accuracy"] == 1.0 and figures["after"]["margin"] > 5
     lines = [line for line in project.store.metrics(trained) if "loss" in line]
     assert len(lines) == figures["updates"] and lines[-1]["loss"] < lines[0]["loss"]
-    looks = [line["held_out_accuracy"] for line in lines if "held_out_accuracy" in line]
-    assert len(looks) == 2
+    assert not any("held_out" in line for line in lines)  # two passes, as the recipe says
     assert trained.body["stage"] == "preference" and trained.name == "tiny@1"
     assert trained.body["settings"]["method"]["value"] == "dpo"
 
@@ -157,7 +162,7 @@ def test_a_method_and_rows_that_do_not_fit(project: Project) -> None:
 
 
 def test_training_that_moves_nothing_is_an_error(project: Project) -> None:
-    with pytest.raises(TrainingError, match="the margin is still zero after"):
+    with pytest.raises(TrainingError, match="the margin is still zero after the last"):
         run(project, {"learning_rate": 1e-12})
 
 
@@ -174,33 +179,80 @@ def test_a_killed_run_goes_on_with_the_same_bits(
     for name in ("rows.jsonl", "pairs.jsonl", "tiny.toml"):
         shutil.copy(project.folder / name, tmp_path / name)
     other = Project(tmp_path / "tiny.toml", progress=Silent())
-    windows = preference.Looking.window
+    windows = Epochs.window
 
-    def killed(self: preference.Looking, step: int) -> object:
+    def killed(self: Epochs, step: int) -> object:
         if step == 6:
             raise KeyboardInterrupt
         return windows(self, step)
 
-    monkeypatch.setattr(preference.Looking, "every", 2)
-    monkeypatch.setattr(preference.Looking, "window", killed)
+    monkeypatch.setattr(Epochs, "every", 2)
+    monkeypatch.setattr(Epochs, "window", killed)
     with pytest.raises(KeyboardInterrupt):
         run(other)
-    monkeypatch.setattr(preference.Looking, "window", windows)
+    monkeypatch.setattr(Epochs, "window", windows)
     assert run(other).body["adapter"] == trained.body["adapter"]
 
 
-def test_a_look_measures_what_training_logs(project: Project) -> None:
-    """The figures of one window, taken without gradient, are those of an update before its step."""
+@pytest.mark.parametrize("name", ["simpo", "kto"])
+def test_a_look_measures_what_training_logs(project: Project, tmp_path: Path, name: str) -> None:
+    """The figures of one window, taken without gradient and cut otherwise, are those of an update before its step."""
     loaded = load_version(project.store, project.base(), project.cache)
-    method, values = method_of(project.recipe)
-    judged = gather_judged(project.recipe, METHODS["simpo"], loaded, _rows(project)[:6], None, project.store, 0)
-    terms = METHODS["simpo"].terms({})
-    whole = measured(terms, loaded.model.logp, judged.trees)
-    cut = measured(terms, loaded.model.logp, judged.trees, budget=1)
-    assert whole == pytest.approx(cut, rel=1e-4)
-    result = terms[0]
-    assert result.count(judged.trees) == 6 and set(whole) >= {"loss", "accuracy", "margin"}
-    assert method.name == "dpo" and values["beta"] == 0.1
+    model = loaded.model.trainable(Lora(4), seed=1)
+    method, values = METHODS[name], METHODS[name].settings({})
+    trees = gather_judged(project.recipe, method, loaded, _rows(project)[:6], None, project.store, 0).trees
+    if method.reference:
+        source = Remembered(tmp_path, "start")
+        trees = with_reference(trees, loaded.model.frozen_copy(), source, Silent())
+    learner = Learner("preference", project.recipe.adapt, model.parameters(), model.logp, method.terms(values))
+    whole, cut = learner.measured(trees), replace(learner, budget=1).measured(trees)
+    assert whole == pytest.approx(cut, rel=1e-4, abs=1e-4)
+    choices = {n: Choice(v, "") for n, v in (("learning_rate", 1e-3), ("schedule", "constant"), ("warmup", 0))}
+    logged = learner.loop(Epochs(trees, 99, 0), 1, choices, tmp_path, Silent()).update(0, trees)
+    assert set(whole) >= {"loss", "accuracy", "margin"} and all(p.grad is None for p in model.parameters().values())
+    for figure, value in whole.items():
+        named = [v for key, v in logged.items() if key == figure or key.endswith(f"/{figure}")]
+        assert [value] == pytest.approx(named, rel=1e-4, abs=1e-4), figure
+
+
+def test_it_keeps_the_best_on_what_is_held_out_and_stops(project: Project) -> None:
+    """At a rate that breaks what was learned, the best look is kept and the run ends after two that are worse."""
+    record = run(project, {"learning_rate": 0.3, "epochs": 8, "early_stopping": 2, "evaluate_every": 1})
+    figures, lines = record.body["figures"], project.store.metrics(record)
+    looks = {line["step"]: line for line in lines if "held_out" in line}
+    best = min(looks, key=lambda step: (looks[step]["held_out"], step))
+    assert figures["updates"] == best < max(looks) == best + 2 < 32
+    assert f"after {best} updates, 2 looks ago" in figures["stopped"] and lines[-1]["stopped"] == figures["stopped"]
+    assert figures["before"]["loss"] == looks[0]["held_out"]
+    assert figures["after"]["loss"] == pytest.approx(looks[best]["held_out"], rel=1e-6)
+    assert {"held_out_accuracy", "held_out_margin", "held_out_chosen_reward"} <= set(looks[best])
+
+
+def test_a_long_run_probes_its_rate_on_what_is_held_out(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "PROBE_SHARE", 0.9)
+    record = run(project, {"learning_rate": "auto", "epochs": 10})
+    rate, held = record.body["settings"]["learning_rate"], record.body["figures"]["held_out"]
+    assert f"loss on {held} unseen rows after" in rate["why"]
+    assert record.body["settings"]["beta"] == {"value": 0.1, "why": "auto: dpo's default"}
+
+
+def test_where_nothing_is_better_than_the_start_it_is_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held out prefers the other answer: every update makes it worse there."""
+
+    def against(*args: Any) -> Judged:
+        found = gather_judged(*args)
+        trees = [
+            replace(tree, streams={**tree.streams, "preference": 0.0}) if out else tree
+            for tree, out in zip(found.trees, found.held, strict=True)
+        ]
+        return Judged(trees, found.held)
+
+    monkeypatch.setattr(preference, "gather_judged", against)
+    record = run(project, {"early_stopping": 1, "evaluate_every": 2})
+    figures = record.body["figures"]
+    assert figures["updates"] == 0 and figures["after"] == figures["before"]
+    assert figures["stopped"] == "held_out was best at 0.6931 after 0 updates, 1 looks ago"
+    assert max(line["step"] for line in project.store.metrics(record)) == 2
 
 
 def _rows(project: Project) -> list[Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.config import load
+from burnish.config import Adapt, load
 from burnish.errors import TrainingError
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
@@ -19,9 +19,9 @@ from burnish.objectives.terms import likelihood_term
 from burnish.progress import Silent
 from burnish.training import probe, settings, supervised
 from burnish.training.loop import Loop, Settings
-from burnish.training.probe import best_rate, loss_on, settled
+from burnish.training.passes import Epochs, Learner
+from burnish.training.probe import best_rate, settled
 from burnish.training.settings import Choice, Probe, keyed, probe_for
-from burnish.training.supervised import Epochs
 
 OPEN = Choice(1e-3, "auto: low-rank adapters on a small model")
 
@@ -72,14 +72,20 @@ def tree(n: int) -> Tree:
     return Tree([5, 9, n], (Answer([7, 8, 9, 2], [1.0] * 4, row=n),))
 
 
+def learner(model: LanguageModel) -> Learner:
+    return Learner("sft", Adapt(), model.parameters(), model.logp, [likelihood_term()])
+
+
 def search(model: LanguageModel, folder: Path, rates: tuple[float, ...] = (1e-4, 1e-2, 1e30)) -> Choice:
     def loop_at(rate: float, probe: Probe) -> Loop:
         windows = Epochs([tree(n) for n in range(10, 26)], 4, seed=5)
         run = Settings(probe.updates, rate, "constant", 1)
         return Loop(model.parameters(), model.logp, windows, [likelihood_term()], run, folder / "probe", Silent())
 
-    unseen = [tree(n) for n in range(30, 34)]
-    return settled(OPEN, Probe(rates, 6, 4), loop_at, unseen, folder, Silent())
+    def loss() -> float:
+        return learner(model).measured([tree(n) for n in range(30, 34)])["loss"]
+
+    return settled(Probe(rates, 6, 4), loop_at, loss, folder, Silent())
 
 
 def test_it_finds_a_rate_and_leaves_the_parameters_alone(model: LanguageModel, tmp_path: Path) -> None:
@@ -103,7 +109,7 @@ def test_the_loss_on_unseen_rows_is_the_mean_over_tokens(model: LanguageModel, t
     loop = Loop(model.parameters(), model.logp, windows, [likelihood_term()], Settings(1, 1e-3), tmp_path, Silent())
     whole = loop.update(0, trees)["likelihood"]  # the loss before its step
     again = Loop(model.parameters(), model.logp, windows, [likelihood_term()], Settings(1, 1e-3), tmp_path, Silent())
-    moved = loss_on(model.logp, again.terms, trees, again.settings)
+    moved = learner(model).measured(trees)["loss"]
     assert moved < whole
     assert moved == pytest.approx(again.update(0, trees)["likelihood"], rel=1e-6)
 

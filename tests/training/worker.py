@@ -116,7 +116,7 @@ def watched(base: LanguageModel, folder: Path, workers: Workers, killed_at: int 
         if step == killed_at:
             raise Killed
         # another worker's figure is another one: all of them must go by the first one's
-        return {"held_out": loop.objective.value(unseen) - 100.0 * workers.rank * step}
+        return {"held_out": loop.objective.value(unseen)["loss"] - 100.0 * workers.rank * step}
 
     loop.held_out = HeldOut(measure, every=1, patience=2, first=True)
     return loop

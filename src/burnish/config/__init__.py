@@ -4,7 +4,7 @@ from burnish.config.read import describe, load
 from burnish.config.recipe import Data, Evaluate, Feedback, Gate, Loop, Recipe, Serve
 from burnish.config.reinforcement import Rl
 from burnish.config.rewards import RewardPart
-from burnish.config.stages import Adapt, Paced, Preference, Reward, Sft
+from burnish.config.stages import Adapt, Paced, Passes, Preference, Reward, Sft
 from burnish.config.table import Table
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Gate",
     "Loop",
     "Paced",
+    "Passes",
     "Preference",
     "Recipe",
     "Reward",

@@ -83,7 +83,28 @@ class Paced(Table):
     )
 
 
-class Sft(Paced):
+class Passes(Paced):
+    """When a stage that passes over its rows has seen enough."""
+
+    early_stopping: Positive | Literal["off"] | Auto = Field(
+        default="auto",
+        description='Looks in a row without a lower loss on held-out rows that end training, or "off"; the best '
+        "parameters are kept. Auto is 2 where epochs is left open and comes to several, and 8 rows or more are held "
+        "out to look at, else off.",
+    )
+    evaluate_every: Positive | Auto = Field(
+        default="auto",
+        description="Updates between two looks at held-out rows; auto is once an epoch, and four times a run at least.",
+    )
+
+    @model_validator(mode="after")
+    def looks_have_a_use(self) -> Passes:
+        if self.early_stopping == "off" and self.evaluate_every != "auto":
+            raise ValueError('evaluate_every has no use where early_stopping is "off"')
+        return self
+
+
+class Sft(Passes):
     """Supervised fine-tuning on the answers of the training rows."""
 
     train_on: Literal["last", "all", "everything"] = Field(
@@ -102,15 +123,6 @@ class Sft(Paced):
     batch_size: Positive | Auto = Field(default="auto", description="Rows per update; auto is 8, or 4 under 64 rows.")
     epochs: Positive | Auto = Field(
         default="auto", description="Passes over the training rows; auto aims at 32 updates or more."
-    )
-    early_stopping: Positive | Literal["off"] | Auto = Field(
-        default="auto",
-        description='Looks in a row without a lower loss on dev rows that end training, or "off"; the best parameters '
-        "are kept. Auto is 2 where epochs is left open and comes to several, else off.",
-    )
-    evaluate_every: Positive | Auto = Field(
-        default="auto",
-        description="Updates between two looks at dev rows; auto is once an epoch, and four times a run at least.",
     )
     teacher: str | None = Field(
         default=None,
@@ -133,12 +145,10 @@ class Sft(Paced):
         asked = [name for name, value in self if name.startswith("teacher_") and value != default_of(self, name)]
         if asked and self.teacher is None:
             raise ValueError(f"{asked[0]} has no use without a teacher")
-        if self.early_stopping == "off" and self.evaluate_every != "auto":
-            raise ValueError('evaluate_every has no use where early_stopping is "off"')
         return self
 
 
-class Preference(Paced):
+class Preference(Passes):
     """Preference optimisation: learn from which answer is better, without a reward model and without sampling."""
 
     method: Literal["dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"] | PartName = Field(
@@ -150,7 +160,11 @@ class Preference(Paced):
         default=("rows",), description='"rows" of data.preferences, and kinds of vote.'
     )
     min_votes: Positive = Field(default=200, description="The stage waits until so many votes are in.")
-    held_out: Share = Field(default=0.1, description="Share of what it learns from that is only measured on.")
+    held_out: Share = Field(
+        default=0.1,
+        description="Share of what it learns from that is not trained on: early stopping looks at it, and the "
+        "version's figures are measured on it.",
+    )
     beta: PositiveFloat | Auto = Field(
         default="auto", description="How far from the start a preference may lead; auto is the method's own default."
     )
@@ -169,7 +183,10 @@ class Preference(Paced):
     undesirable: PositiveFloat | Auto = Field(
         default="auto", description="kto alone: weight of bad answers; auto is 1."
     )
-    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 2e-4.")
+    learning_rate: PositiveFloat | Auto = Field(
+        default="auto",
+        description="Peak learning rate; auto is 2e-4, or in a long run what a probe of four rates finds.",
+    )
     batch_size: Positive | Auto = Field(default="auto", description="Pairs or labelled answers per update; auto is 8.")
     epochs: Positive | Auto = Field(
         default="auto", description="Passes; auto aims at 32 updates or more, in at most 3 passes."
@@ -187,7 +204,7 @@ class Preference(Paced):
         return self
 
 
-class Reward(Paced):
+class Reward(Passes):
     """A reward learned from comparisons."""
 
     models: Positive = Field(
@@ -201,5 +218,9 @@ class Reward(Paced):
     )
     min_comparisons: Positive = Field(default=200, description="The stage waits until so many votes are in.")
     layers: Positive = Field(default=6, description="Adapt the last so many layers under the head.")
+    batch_size: Positive | Auto = Field(default="auto", description="Pairs per update; auto is 16.")
     epochs: Positive | Auto = Field(default="auto", description="Passes over the comparisons; auto is 2.")
-    learning_rate: PositiveFloat | Auto = Field(default="auto", description="Peak learning rate; auto is 1e-3.")
+    learning_rate: PositiveFloat | Auto = Field(
+        default="auto",
+        description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds.",
+    )

@@ -12,7 +12,7 @@ from burnish.pipeline.advice import Situation, advise
 from burnish.pipeline.contracts import contract_lines
 from burnish.pipeline.price import Price, price
 from burnish.pipeline.project import Project
-from burnish.pipeline.refusals import judged, require_possible, stage_settings
+from burnish.pipeline.refusals import require_possible, stage_settings
 from burnish.records import Json, Row, Split
 from burnish.training.settings import (
     probe_for,
@@ -99,7 +99,7 @@ def preflight(project: Project, raters: int | None = None, timed: bool = False) 
     held_out = _independent(project, examples.splits["test"])
     own = contract_lines(project, examples.splits["train"])
     if renderer is not None:
-        require_possible(project, len(examples.splits["train"]), examples.splits.get("preferences", []))
+        require_possible(project, examples.splits)
     cost = _price(project, examples) if timed and renderer is not None else None
     sections = [
         _data(examples),
@@ -191,17 +191,14 @@ def _likeness(examples: Examples) -> Section:
 
 def _settings(project: Project, examples: Examples) -> Section:
     """What every "auto" becomes, and why."""
-    rows = len(examples.splits["train"])
     lines, facts = [], dict[str, Json]()
-    preferences = judged(project, examples.splits.get("preferences", []))
-    for stage, choices in stage_settings(project, rows, preferences):
+    for stage, choices, rows, unseen in stage_settings(project, examples.splits):
         facts[stage] = shown(choices)
         lines += [f"{_table(stage, name)}.{name} = {choice.value} ({choice.why})" for name, choice in choices.items()]
-        if stage == "sft":
-            batch, judges = choices["batch_size"].value, sum(r.answer is not None for r in examples.splits["dev"])
-            updates = -(-rows // batch) * choices["epochs"].value
-            facts[stage]["probe"] = probe_for(choices["learning_rate"], updates, batch, judges)[1]
-            lines.append(f"sft.learning_rate: {facts[stage]['probe']}")
+        if "epochs" in choices:
+            batch, epochs = choices["batch_size"].value, choices["epochs"].value
+            facts[stage]["probe"] = probe_for(choices["learning_rate"], -(-rows // batch) * epochs, batch, unseen)[1]
+            lines.append(f"{stage}.learning_rate: {facts[stage]['probe']}")
     return Section("settings", tuple(dict.fromkeys(lines)), facts)
 
 

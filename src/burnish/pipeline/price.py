@@ -58,7 +58,7 @@ def price(project: Project, rows: Sequence[Row], choices: Mapping[str, Choice]) 
     from burnish.objectives import likelihood_term
     from burnish.tasks import task_for
     from burnish.training.adapting import adapted
-    from burnish.training.supervised import supervised_loop
+    from burnish.training.supervised import supervised
     from burnish.training.teaching import Teaching
 
     recipe, free = project.recipe, _free()
@@ -69,9 +69,8 @@ def price(project: Project, rows: Sequence[Row], choices: Mapping[str, Choice]) 
     middle = max(0, (len(trees) - batch) // 2)
     teaching = Teaching(loaded.model.logp, (likelihood_term(),), list)  # a teacher or an own loss comes on top
     with tempfile.TemporaryDirectory() as folder:
-        loop = supervised_loop(
-            recipe.adapt, loaded.model, teaching, trees, choices, recipe.seed, Path(folder), Silent()
-        )
+        learner = supervised(recipe.adapt, loaded.model, teaching)
+        loop = learner.passes(trees, choices, recipe.seed, Path(folder), Silent())
         loop.update(0, trees[-batch:])
         began = time.perf_counter()
         typical = trees[middle : middle + batch]

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
 
 from burnish.evaluation import check_rules
 from burnish.feedback import least_votes
 from burnish.pipeline.project import Project
-from burnish.records import Row
-from burnish.training.settings import Choice, preference_settings, reward_settings, rl_settings, sft_settings
+from burnish.records import Row, Split
+from burnish.training.settings import (
+    LOOKED_AT,
+    Choice,
+    looked,
+    preference_settings,
+    reward_settings,
+    rl_settings,
+    sft_settings,
+)
+
+Rows = Mapping[Split, Sequence[Row]]
 
 
-def require_possible(project: Project, rows: int, preferences: Sequence[Row]) -> None:
-    """Nothing in the recipe is known to fail with so many training rows and these rows of data.preferences.
+def require_possible(project: Project, rows: Rows) -> None:
+    """Nothing in the recipe is known to fail with these rows of the splits that stages learn from and look at.
 
     Needs torch; reads no weights of the base.
 
@@ -22,17 +33,15 @@ def require_possible(project: Project, rows: int, preferences: Sequence[Row]) ->
             or has another tokenizer.
         PartError: An own part cannot be loaded.
         StoreError: The recipe names a version that does not exist.
-        TrainingError: The preference method does not fit the rows, or a warm-up is not shorter than its run.
+        TrainingError: The preference method does not fit the rows, a warm-up is not shorter than its run, or there is
+            nothing to look at where the recipe asks for looks.
     """
     from burnish.training.adapting import require_adaptable
-    from burnish.training.judged import method_of
 
     recipe = project.recipe
     check_rules(recipe.gate, recipe.evaluate.metrics)
-    parts = project.parts
-    if recipe.preference is not None:
-        method_of(recipe, preferences, parts.preference)
-    for _ in stage_settings(project, rows, judged(project, preferences)):
+    _ = project.parts
+    for _ in stage_settings(project, rows):
         pass
     project.teacher()
     own = project.own_base
@@ -40,21 +49,33 @@ def require_possible(project: Project, rows: int, preferences: Sequence[Row]) ->
     require_adaptable(recipe, project.resolved_base, files)
 
 
-def stage_settings(project: Project, rows: int, judged: int) -> Iterator[tuple[str, dict[str, Choice]]]:
-    """The resolved settings of each stage that the recipe runs, for so many training rows and preferences."""
-    recipe = project.recipe
-    yield "sft", sft_settings(recipe, rows)
+def stage_settings(project: Project, rows: Rows) -> Iterator[tuple[str, dict[str, Choice], int, int]]:
+    """The resolved settings of each stage that the recipe runs, how many rows it learns from, and looks at.
+
+    Raises:
+        TrainingError: As ``require_possible``; without torch, whether the preference method fits is not asked.
+    """
+    recipe, learned = project.recipe, len(rows["train"])
+    unseen = sum(row.answer is not None for row in rows["dev"])
+    yield "sft", looked("sft", sft_settings(recipe, learned), unseen), learned, unseen
+    preferences = rows.get("preferences", [])
+    cast = project.votes_cast() if project.has_store and recipe.vote_kinds else 0
+    learned = len(preferences) + max(cast, least_votes(recipe))  # of votes, those that are in or due
     if recipe.preference is not None:
-        yield "preference", preference_settings(recipe, judged)
+        unseen = round(learned * recipe.preference.held_out)
+        settings = looked("preference", preference_settings(recipe, learned), unseen)
+        yield "preference", _method(project, preferences) | settings, learned, unseen
     if recipe.reward is not None:
-        yield "reward", reward_settings(recipe)
+        unseen = round(learned * LOOKED_AT)
+        yield "reward", looked("reward", reward_settings(recipe, learned), unseen), learned, unseen
     if recipe.rl is not None:
-        yield "rl", rl_settings(recipe)
+        yield "rl", rl_settings(recipe), 0, 0
 
 
-def judged(project: Project, preferences: Sequence[Row]) -> int:
-    """The pairs or labelled answers that a preference stage would learn from: rows, and votes that are in or due."""
-    if project.recipe.preference is None:
-        return 0
-    cast = project.votes_cast() if project.has_store and project.recipe.vote_kinds else 0
-    return len(preferences) + max(cast, least_votes(project.recipe))
+def _method(project: Project, preferences: Sequence[Row]) -> dict[str, Choice]:
+    """The settings of the preference method; nothing without torch."""
+    if not importlib.util.find_spec("torch"):
+        return {}
+    from burnish.training.judged import method_of, method_settings
+
+    return method_settings(project.recipe, *method_of(project.recipe, preferences, project.parts.preference))

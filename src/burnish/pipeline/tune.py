@@ -27,10 +27,10 @@ from burnish.store import derive_seed, digest_of
 from burnish.store.runs import RunLog
 from burnish.tasks import task_for
 from burnish.training.adapting import adapted
-from burnish.training.loop import Loop, Settings
-from burnish.training.probe import loss_on
+from burnish.training.loop import Loop
+from burnish.training.passes import Learner
 from burnish.training.settings import sft_settings
-from burnish.training.supervised import supervised_loop
+from burnish.training.supervised import supervised
 from burnish.training.teaching import Teaching
 
 if TYPE_CHECKING:
@@ -174,7 +174,8 @@ class Search:
         Raises:
             TrainingError: It is not finite.
         """
-        loss = loss_on(model.logp, [likelihood_term()], self.dev, Settings(1, 1.0))
+        likely = Learner("sft", self.project.recipe.adapt, {}, model.logp, [likelihood_term()])
+        loss = likely.measured(self.dev)["loss"]
         if not math.isfinite(loss):
             raise TrainingError("the loss on dev rows is not finite")
         return loss
@@ -189,7 +190,7 @@ class Search:
         teaching = Teaching.of(teacher, recipe, model, project.store, project.cache, project.progress, own)
         trees = teaching.prepare([task.trained(row) for row in self.rows])
         folder = self.log.path.parent / "trial"
-        return model, supervised_loop(recipe.adapt, model, teaching, trees, choices, seed, folder, project.progress)
+        return model, supervised(recipe.adapt, model, teaching).passes(trees, choices, seed, folder, project.progress)
 
     def goes_on(self, rung: int, loss: float) -> bool:
         """Whether a trial is among the best third of those that reached this rung, itself among them."""

@@ -16,7 +16,7 @@ from burnish.evaluation import decide, evaluate, judge_campaign, judged
 from burnish.feedback import least_votes, simulate_votes, snapshot, waiting
 from burnish.pipeline.collect import collect_pairs
 from burnish.pipeline.refusals import require_possible
-from burnish.records import Record
+from burnish.records import Record, Split
 from burnish.store import Work, derive_seed
 from burnish.training.online import train_online
 from burnish.training.preference import train_preference
@@ -96,8 +96,8 @@ def _fine_tune(project: Project, made: dict[str, Record]) -> None:
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     _ = project.parts  # a name that leads nowhere is said before anything is spent
     made["dataset"] = dataset = project.prepare()
-    preferences = store.datasets.rows(dataset.id, "preferences") if recipe.preference is not None else []
-    require_possible(project, dataset.body["counts"]["train"], preferences)
+    learned: tuple[Split, ...] = ("train", "dev", *(("preferences",) if recipe.data.preferences else ()))
+    require_possible(project, {name: store.datasets.rows(dataset.id, name) for name in learned})
     made["base"] = base = project.base()
     made["sft"] = made["candidate"] = train_supervised(
         recipe, base, dataset, store, cache, progress, project.teacher(), project.parts.sft

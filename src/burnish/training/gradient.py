@@ -70,16 +70,21 @@ class Objective:
         return _means(sums, counts, parts), tokens
 
     @torch.no_grad()
-    def value(self, trees: Sequence[Tree]) -> float:
-        """What is minimised, on these trees, without a gradient: every worker reads them all."""
-        parts, sums, alone = self._parts(0, trees), Sums(), Workers()
-        return sum(float(self._loss(stream, parts, sums)) for stream in self._streams(trees, alone))
+    def value(self, trees: Sequence[Tree]) -> dict[str, float]:
+        """What is minimised on these trees, as "loss", and each figure as a mean over its term's units; no gradient."""
+        counts, parts = {term.name: term.count(trees) for term in self.terms}, self._parts(0, trees)
+        sums = Sums()
+        for stream in self._streams(trees):
+            self._loss(stream, parts, sums)
+        sums, _ = self._over_workers(sums, 0)
+        loss = sum(weight * sums[name] / divisor for name, (weight, divisor) in parts.items())
+        return {"loss": loss, **_means(sums, counts, parts)}
 
     def blame(self, step: int, what: str, trees: Sequence[Tree]) -> TrainingError:
         """The error of an update whose loss or gradient is not finite, with the rows that are so by themselves."""
         rows: list[int] = []
         parts = self._parts(step, trees)
-        window = self._statistics(trees, self.workers)
+        window = self._statistics(trees)
         for tree in self.workers.share(trees):
             for parameter in self.parameters.values():
                 parameter.grad = None
@@ -118,10 +123,9 @@ class Objective:
                 sums[term.name + name] = sums.get(term.name + name, 0.0) + value
         return loss
 
-    def _streams(self, trees: Sequence[Tree], workers: Workers | None = None) -> list[Stream]:
+    def _streams(self, trees: Sequence[Tree]) -> list[Stream]:
         """This worker's share of the trees, laid out, with what terms know of the whole window."""
-        workers = workers or self.workers
-        return self._packed(workers.share(trees), self._statistics(trees, workers))
+        return self._packed(self.workers.share(trees), self._statistics(trees))
 
     def _packed(self, trees: Sequence[Tree], window: Mapping[str, float]) -> list[Stream]:
         streams = pack_evenly(trees, self.budget, keep_last=self.keep_last)
@@ -130,16 +134,16 @@ class Objective:
         return streams
 
     @torch.no_grad()
-    def _statistics(self, trees: Sequence[Tree], workers: Workers) -> dict[str, float]:
+    def _statistics(self, trees: Sequence[Tree]) -> dict[str, float]:
         """What terms know of the whole window before its first gradient, by the term's name."""
         found: dict[str, float] = {}
         for term in self.terms:
             if term.statistic is not None:
                 total = units = 0.0
-                for stream in self._packed(workers.share(term.statistic.trees(trees)), {}):
+                for stream in self._packed(self.workers.share(term.statistic.trees(trees)), {}):
                     result = term.statistic.read(self.forward(stream), stream)
                     total, units = total + float(result.total), units + result.units
-                everyone = workers.exchange([total, units])
+                everyone = self.workers.exchange([total, units])
                 total, units = (sum(part) for part in zip(*everyone, strict=True))
                 found[term.name] = total / units if units else 0.0
         return found

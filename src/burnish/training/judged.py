@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from burnish.config import Recipe
@@ -20,6 +20,7 @@ from burnish.rewards.pairs import Label, Pair, labels_of, pairs_of
 from burnish.store import Store, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
+from burnish.training.settings import Choice
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,16 @@ def method_of(recipe: Recipe, rows: Sequence[Row] = (), own: Part | None = None)
             mend='set method = "kto", or learn from "compare"',
         )
     return method, settings
+
+
+def method_settings(recipe: Recipe, method: Method, values: Mapping[str, float]) -> dict[str, Choice]:
+    """The method's settings, and whether the recipe or the method's own default gave each."""
+    return {
+        name: Choice(
+            value, f"auto: {method.name}'s default" if getattr(recipe.preference, name) == "auto" else "recipe"
+        )
+        for name, value in values.items()
+    }
 
 
 def gather_judged(

@@ -147,7 +147,8 @@ class Loop:
                 self._log(step, {**stop.figures, "stopped": stopped})
             best = self.seen.get("best")
             if best is not None and best["step"] != step:
-                step = self.restore(self.folder / BEST)
+                seen, step = self.seen, self.restore(self.folder / BEST)
+                self.seen = seen  # the looks after the best one too
         return step, stopped
 
     def update(self, step: int, trees: Sequence[Tree]) -> dict[str, Any]:

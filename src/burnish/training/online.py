@@ -21,13 +21,13 @@ from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
-from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
+from burnish.training.adapting import adapted, keyed_adapt
 from burnish.training.brake import Brake, Budgets
 from burnish.training.held_out import HeldOut
-from burnish.training.loop import Loop, Settings
+from burnish.training.passes import Learner
 from burnish.training.plan import plan_of
 from burnish.training.rollouts import Rollouts
-from burnish.training.settings import Choice, rl_settings, shown
+from burnish.training.settings import Choice, rl_settings, said, shown
 
 VERSION = 4
 KEPT_SAMPLES = 3
@@ -169,24 +169,11 @@ def _train(
 
     if isinstance(learner, Critic):
         rollouts.critic = learner.logp
-    rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
-    settings = Settings(table.updates, rate, schedule, warmup)
-    folder = store.begin(work)
-    parameters = learner.parameters()
-    loop = Loop(
-        parameters,
-        forward,
-        rollouts,
-        [*rollouts.plan.terms, rollouts.mismatch_term()],
-        settings,
-        folder,
-        progress,
-        what="rl update",
-        rates=layer_rates(recipe.adapt, parameters),
-        trainable=unfreezes(recipe.adapt, parameters, table.updates),
-        held_out=HeldOut(brake.look, rollouts.plan.inner.updates, better="higher", first=True),
-        recipe=work.settings,
-    )
+    terms = [*rollouts.plan.terms, rollouts.mismatch_term()]
+    progress.say(f"rl: {said(choices)}")
+    trained = Learner("rl", recipe.adapt, learner.parameters(), forward, terms)
+    loop = trained.loop(rollouts, table.updates, choices, store.begin(work), progress, work.settings)
+    loop.held_out = HeldOut(brake.look, rollouts.plan.inner.updates, better="higher", first=True)
     done, stopped = loop.run()
     if stopped:
         progress.say(f"rl: stopped by its brake: {stopped}")
@@ -194,7 +181,7 @@ def _train(
     before = brake.before
     best = loop.seen["best"]["figures"] if loop.seen else before  # outside its budgets at the first look: the start
     figures = {"updates": done, "stopped": stopped, "before": before, "after": {name: best[name] for name in before}}
-    return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(dict(choices)), figures=figures)
+    return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(choices), figures=figures)
 
 
 def _keep_samples(

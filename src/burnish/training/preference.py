@@ -6,54 +6,29 @@ itself, frozen; its logprobs are computed once a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from burnish.config import Adapt, Recipe
+from burnish.config import Recipe
 from burnish.errors import TrainingError
-from burnish.models.artifacts import Loaded, load_version, save_version
+from burnish.models.artifacts import load_version, save_version
+from burnish.models.language import LanguageModel
 from burnish.objectives.methods import Method
 from burnish.objectives.own import own_contract
-from burnish.objectives.stream import Stream, Tree, pack
-from burnish.objectives.terms import Outputs, Term
 from burnish.parts import Part, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.store import Store, Work, derive_seed
-from burnish.training.adapting import adapted, keyed_adapt, layer_rates, unfreezes
+from burnish.training.adapting import adapted, keyed_adapt
 from burnish.training.boundaries import keep_boundaries
-from burnish.training.judged import Judged, gather_judged, method_of
-from burnish.training.loop import Loop, Settings
+from burnish.training.judged import Judged, gather_judged, method_of, method_settings
+from burnish.training.passes import Learner, learn
 from burnish.training.remembered import Remembered, with_reference
-from burnish.training.settings import Choice, preference_settings, shown
-from burnish.training.supervised import Epochs
+from burnish.training.settings import Choice, keyed, preference_settings, said, shown
 
 VERSION = 1
-BUDGET = 1024  # tokens in one forward
 WATCHED = 128  # trees of a look at most
 STILL = 1e-4  # nats: a margin below it, after training, is rounding
-
-
-@dataclass
-class Looking(Epochs):
-    """Epochs that look at trees which are not trained on before each pass; what they saw goes into the log."""
-
-    look: Callable[[], Mapping[str, float]] = dict
-    _seen: Mapping[str, Any] = field(default_factory=dict)
-
-    def window(self, step: int) -> list[Tree]:
-        self._seen = {f"held_out_{name}": value for name, value in self.look().items()} if self._due(step) else {}
-        return super().window(step)
-
-    def figures(self) -> Mapping[str, Any]:
-        return self._seen
-
-    def _due(self, step: int) -> bool:
-        return step % self.per_epoch == 0
 
 
 def train_preference(
@@ -80,18 +55,54 @@ def train_preference(
     table = recipe.preference
     rows = store.datasets.rows(dataset.id, "preferences") if "rows" in table.learn_from else []
     method, values = method_of(recipe, rows, own)
+    own_keys = method_settings(recipe, method, values)
     choices = preference_settings(recipe, len(rows) + (_votes(snapshot) if snapshot else 0))
-    work = Work(
+    work = _work(recipe, method.name, values, choices, start, dataset, snapshot, own)
+
+    def make() -> Mapping[str, Json]:
+        if own is not None:
+            own_contract(own, values)
+        before = load_version(store, start, cache, progress=progress)
+        loaded, how = adapted(recipe, before, work.seed)
+        choices.update(how)
+        progress.say(f"preference: {method.name} ({method.summary}), {said(own_keys)}")
+        judged = gather_judged(recipe, method, loaded, rows, snapshot, store, work.seed)
+        _say_what_is_not_read(rows, method, progress)
+        if method.reference:
+            kept = Remembered.of(store, start, before.model)
+            judged = Judged(with_reference(judged.trees, before.model, kept, progress), judged.held)
+        figures, settled = _train(recipe, work, loaded.model, judged, method, values, choices, store, progress)
+        settings = {"method": {"value": method.name, "why": "recipe"}, **shown({**own_keys, **settled})}
+        return save_version(
+            store, loaded.model, loaded.renderer, stage="preference", settings=settings, figures=figures
+        )
+
+    return store.once(work, make, progress=progress)
+
+
+def _work(
+    recipe: Recipe,
+    method: str,
+    values: Mapping[str, float],
+    choices: Mapping[str, Choice],
+    start: Record,
+    dataset: Record,
+    snapshot: Record | None,
+    own: Part | None,
+) -> Work:
+    assert recipe.preference is not None
+    table = recipe.preference
+    return Work(
         kind="version",
         stage="preference",
         version=VERSION,
         settings={
             "preference": {
-                "method": method.name,
+                "method": method,
                 "learn_from": list(table.learn_from),
                 "held_out": table.held_out,
                 **values,
-                **{name: choice.value for name, choice in choices.items() if name != "alpha"},
+                **keyed(choices),
             },
             "adapt": keyed_adapt(recipe.adapt, "method", "rank", "layers"),
             **sources((own,)),
@@ -101,30 +112,9 @@ def train_preference(
         project=recipe.name,
     )
 
-    def make() -> Mapping[str, Json]:
-        if own is not None:
-            own_contract(own, values)
-        before = load_version(store, start, cache, progress=progress)
-        loaded, settled = adapted(recipe, before, work.seed)
-        choices.update(settled)
-        progress.say(f"preference: {method.name} ({method.summary}), " + _said(values, choices))
-        judged = gather_judged(recipe, method, loaded, rows, snapshot, store, work.seed)
-        _say_what_is_not_read(rows, method, progress)
-        if method.reference:
-            kept = Remembered.of(store, start, before.model)
-            judged = Judged(with_reference(judged.trees, before.model, kept, progress), judged.held)
-        return _train(recipe.adapt, work, loaded, judged, method, values, choices, store, progress)
-
-    return store.once(work, make, progress=progress)
-
 
 def _votes(snapshot: Record) -> int:
     return int(sum(snapshot.body["by_source"].values()))
-
-
-def _said(values: Mapping[str, float], choices: Mapping[str, Choice]) -> str:
-    named = [f"{name} {value:g}" for name, value in values.items()]
-    return ", ".join([*named, *(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items())])
 
 
 def _say_what_is_not_read(rows: Sequence[Row], method: Method, progress: Progress) -> None:
@@ -137,98 +127,51 @@ def _say_what_is_not_read(rows: Sequence[Row], method: Method, progress: Progres
 
 
 def _train(
-    adapt: Adapt,
+    recipe: Recipe,
     work: Work,
-    loaded: Loaded,
+    model: LanguageModel,
     judged: Judged,
     method: Method,
     values: Mapping[str, float],
     choices: Mapping[str, Choice],
     store: Store,
     progress: Progress,
-) -> dict[str, Json]:
+) -> tuple[dict[str, Json], Mapping[str, Choice]]:
+    """Train; what came of it on what was held out, before and after, and with which settings."""
+    assert recipe.preference is not None
     learned = [tree for tree, out in zip(judged.trees, judged.held, strict=True) if not out]
     held = [tree for tree, out in zip(judged.trees, judged.held, strict=True) if out]
-    model, terms = loaded.model, method.terms(values)
     weights = work.parents[0].digest  # of the version that is trained
     keep_boundaries(model, judged.trees, choices["epochs"].value, store.cache, weights, progress, "preference")
-    watched = (held or learned)[:WATCHED]
-
-    def look() -> dict[str, float]:
-        return measured(terms, model.logp, watched)
-
-    before = look()
-    batch, epochs, rate, schedule, warmup = (
-        choices[name].value for name in ("batch_size", "epochs", "learning_rate", "schedule", "warmup")
-    )
-    windows = Looking(learned, batch, work.seed, look=look if held else dict)
-    settings = Settings(windows.per_epoch * epochs, rate, schedule, warmup, budget=BUDGET)
-    parameters, folder = model.parameters(), store.begin(work)
-    loop = Loop(
-        parameters,
-        model.logp,
-        windows,
-        terms,
-        settings,
-        folder,
-        progress,
-        what="preference update",
-        rates=layer_rates(adapt, parameters),
-        trainable=unfreezes(adapt, parameters, settings.updates),
-        recipe=work.settings,
-    )
-    done, stopped = loop.run()
-    after = look()
-    _require_moved(method, before, after, done)
-    figures = {
-        "updates": done,
-        "stopped": stopped,
+    learner = Learner("preference", recipe.adapt, model.parameters(), model.logp, method.terms(values))
+    unseen = held[:WATCHED]
+    before, folder = learner.measured(unseen or learned[:WATCHED]), store.begin(work)
+    ended = learn(learner, recipe.preference, learned, unseen, choices, work, folder, progress, start=before)
+    after = learner.measured(unseen or learned[:WATCHED])
+    _require_moved(method, before, {**ended.last, "loss": ended.last["held_out"]} if ended.last else after)
+    figures: dict[str, Json] = {
+        "updates": ended.updates,
+        "stopped": ended.stopped,
         "learned": len(learned),
         "held_out": len(held),
         "before": before if held else None,
         "after": after if held else None,
     }
-    said = {**{name: {"value": v, "why": "recipe or method"} for name, v in values.items()}, **shown(dict(choices))}
-    said = {"method": {"value": method.name, "why": "recipe"}, **said}
-    return save_version(store, model, loaded.renderer, stage="preference", settings=said, figures=figures)
+    return figures, ended.choices
 
 
-@torch.no_grad()
-def measured(
-    terms: Sequence[Term], forward: Callable[[Stream], Outputs], trees: Sequence[Tree], budget: int = BUDGET
-) -> dict[str, float]:
-    """The loss of these trees, and each metric of the terms, as in training but without a gradient."""
-    counts = {term.name: term.count(trees) for term in terms}
-    window = {}
-    for term in terms:
-        if term.statistic is not None:
-            results = [term.statistic.read(forward(s), s) for s in pack(term.statistic.trees(trees), budget, False)]
-            units = sum(result.units for result in results)
-            window[term.name] = sum(float(result.total) for result in results) / units if units else 0.0
-    found = {"loss": 0.0}
-    for stream in pack(trees, budget, keep_last=False):
-        stream.window = window
-        outputs = forward(stream)
-        for term in terms:
-            if counts[term.name]:
-                result = term.loss(outputs, stream)
-                found["loss"] += term.weight * float(result.total) / counts[term.name]
-                for name, value in result.metrics.items():
-                    found[name] = found.get(name, 0.0) + float(value) / counts[term.name]
-    return found
-
-
-def _require_moved(method: Method, before: Mapping[str, float], after: Mapping[str, float], done: int) -> None:
+def _require_moved(method: Method, before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """A margin that is still zero after training: the trained weights do not reach the loss, or never moved.
 
     The loop sees a margin of exactly zero; here the reference was run in other batches, so that zero is rounding.
+    ``after`` are the figures of the last update, whether or not it is the one that is kept.
     """
-    if method.zero_margin is None or done == 0:
+    if method.zero_margin is None:
         return
     name = method.zero_margin.rpartition("/")[2]
     if abs(after[name]) < STILL and abs(after["loss"] - before["loss"]) < STILL:
         raise TrainingError(
-            f"the margin is still zero after {done} updates: nothing was learned",
+            "the margin is still zero after the last update: nothing was learned",
             where="preference",
             mend="raise preference.learning_rate, or train longer",
         )

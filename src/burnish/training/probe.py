@@ -16,52 +16,41 @@ from pathlib import Path
 import torch
 
 from burnish.errors import TrainingError
-from burnish.objectives.stream import Stream, Tree
-from burnish.objectives.terms import Outputs, Term
 from burnish.progress import Progress
-from burnish.training.gradient import Objective
-from burnish.training.loop import Loop, Settings
+from burnish.training.loop import Loop
 from burnish.training.settings import Choice, Probe
-from burnish.training.workers import Workers
-
-Forward = Callable[[Stream], Outputs]
 
 FILE = "probe.json"
 NEARLY = 0.05  # of the best gain: a smaller rate that is this near is taken
 
 
 def settled(
-    choice: Choice,
-    probe: Probe | None,
+    probe: Probe,
     loop_at: Callable[[float, Probe], Loop],
-    unseen: Sequence[Tree],
+    loss: Callable[[], float],
     folder: Path,
     progress: Progress,
 ) -> Choice:
-    """The learning rate of a run: ``choice`` as it is where there is no ``probe``, else what the probe finds.
+    """The learning rate of a run, as its probe finds it.
 
     The trained parameters are as before when it returns. What it found is kept in ``folder``, so that a run that is
     resumed has the rate that it began with.
 
     Args:
         loop_at: A loop over the run's windows at a constant rate, with an optimizer of its own.
-        unseen: Trees that the loss is compared on; none of them is in the probe's windows.
+        loss: What the rates are compared by, as the parameters are now: a loss of trees that are not in the windows.
 
     Raises:
         TrainingError: Training is not finite at any of the rates.
     """
-    if probe is None:
-        return choice
     path = folder / FILE
     if path.exists():
         found = json.loads(path.read_text())
         return Choice(found["rate"], found["why"])
-    start, after = _tried(probe, loop_at, unseen, progress)
+    start, after = _tried(probe, loop_at, loss, progress)
     rate = best_rate(start, after)
-    tried = ", ".join(
-        f"{loss:.4g} at {at:.2g}" if loss is not None else f"not finite at {at:.2g}" for at, loss in after
-    )
-    why = f"auto: loss on {len(unseen)} unseen rows after {probe.updates} updates: {tried}; {start:.4g} before"
+    tried = ", ".join(f"{now:.4g} at {at:.2g}" if now is not None else f"not finite at {at:.2g}" for at, now in after)
+    why = f"auto: loss on {probe.rows} unseen rows after {probe.updates} updates: {tried}; {start:.4g} before"
     _keep(path, {"rate": rate, "why": why})
     progress.say(f"learning rate {rate:.2g} ({why})")
     return Choice(rate, why)
@@ -85,13 +74,8 @@ def best_rate(start: float, after: Sequence[tuple[float, float | None]]) -> floa
     return next(rate for rate, loss in finite if start - loss >= (1 - NEARLY) * gain)
 
 
-def loss_on(forward: Forward, terms: Sequence[Term], trees: Sequence[Tree], run: Settings) -> float:
-    """What the terms minimise, on these trees, without a step; packed as ``run`` packs."""
-    return Objective({}, forward, terms, run.budget, run.keep_last, Workers()).value(trees)
-
-
 def _tried(
-    probe: Probe, loop_at: Callable[[float, Probe], Loop], unseen: Sequence[Tree], progress: Progress
+    probe: Probe, loop_at: Callable[[float, Probe], Loop], loss: Callable[[], float], progress: Progress
 ) -> tuple[float, list[tuple[float, float | None]]]:
     """The loss before, and after the probe's updates at each of its rates."""
     start, after = math.nan, list[tuple[float, float | None]]()
@@ -99,13 +83,13 @@ def _tried(
         loop = loop_at(rate, probe)
         before = {name: parameter.detach().clone() for name, parameter in loop.parameters.items()}
         if number == 0:
-            start = loss_on(loop.forward, loop.terms, unseen, loop.settings)
+            start = loss()
         try:
             for step in range(probe.updates):
                 loop.update(step, loop.windows.window(step))
                 done = number * probe.updates + step + 1
                 progress.update("learning-rate probe", done, probe.updates * len(probe.rates))
-            after.append((rate, loss_on(loop.forward, loop.terms, unseen, loop.settings)))
+            after.append((rate, loss()))
         except TrainingError:
             after.append((rate, None))
         finally:

@@ -23,16 +23,14 @@ from burnish.rewards.pairs import Pair, pairs_of
 from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
-from burnish.training.adapting import adaptation, keyed_adapt, layer_rates, unfreezes
+from burnish.training.adapting import adaptation, keyed_adapt
 from burnish.training.boundaries import keep_boundaries
-from burnish.training.loop import Loop, Settings
-from burnish.training.settings import Choice, paced, reward_settings, shown
-from burnish.training.supervised import Epochs
+from burnish.training.passes import Learner, learn, watched
+from burnish.training.settings import LOOKED_AT, Choice, keyed, reward_settings, shown
 
 VERSION = 2
-BATCH = 16
 BUDGET = 832  # tokens in one forward: longer ones need more memory and are hardly faster
-HELD_OUT = 0.15
+HELD_OUT = 0.15  # share of the prompts
 
 
 def train_reward(
@@ -59,7 +57,7 @@ def train_reward(
     """
     assert recipe.reward is not None
     table = recipe.reward
-    choices = reward_settings(recipe)
+    choices = reward_settings(recipe, int(sum(snapshot.body["by_source"].values())))
     work = _work(recipe, start, snapshot, choices, model, half)
 
     def make() -> Mapping[str, Json]:
@@ -70,23 +68,26 @@ def train_reward(
         _require_preference(pairs, 1 if half else table.min_comparisons)
         task = task_for(recipe, loaded.renderer)
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
-        learned, held = _split(pairs, work.seed)
+        learned, unseen, held = _split(pairs, work.seed)
+        if not watched("reward", choices, len(learned), len(unseen)):  # nothing would look at them
+            learned, unseen = sorted([*learned, *unseen]), []
         reward = RewardModel.on(loaded.model, adaptation(recipe)[0], layers=table.layers, seed=work.seed)
-        passes = choices["epochs"].value
+        passes, folder = choices["epochs"].value, store.begin(work)
         keep_boundaries(reward.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
-        updates = -(-len(learned) // BATCH) * passes
-        choices.update(paced(table, "reward", updates))
-        folder = store.begin(work)
-        _learn(recipe.adapt, reward, [trees[i] for i in learned], choices, work, folder, progress)
+        learner = _learner(recipe.adapt, reward)
+        taught, others = ([trees[i] for i in indices] for indices in (learned, unseen))
+        ended = learn(learner, table, taught, others, choices, work, folder, progress)
         scores = _scores(reward, [trees[i] for i in held])
         odds = [float(torch.sigmoid(torch.tensor(a - b))) for a, b in scores]
         return {
-            "settings": shown(choices),
+            "settings": shown(ended.choices),
             "votes": frozen["by_source"],
             "agreement": frozen["agreement"],
             "centre": sum(map(sum, scores)) / (2 * len(scores)) if scores else 0.0,
             "raters": len({vote.rater for vote in votes}),
-            "pairs": {"learned": len(learned), "held_out": len(held)},
+            "updates": ended.updates,
+            "stopped": ended.stopped,
+            "pairs": {"learned": len(learned), "looked_at": len(unseen), "held_out": len(held)},
             **_held_out(odds, [pairs[i] for i in held], work.seed),
             **save_reward(store, reward, loaded, start),
         }
@@ -103,8 +104,7 @@ def _work(
         stage="reward",
         version=VERSION,
         settings={
-            "reward": recipe.reward.model_dump(mode="json", exclude={"models"})
-            | {n: c.value for n, c in choices.items() if n != "alpha"},
+            "reward": recipe.reward.model_dump(mode="json", exclude={"models"}) | keyed(choices),
             "feedback": {"sources": list(recipe.feedback.sources)},
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **({"half": half} if half else {}),
@@ -115,33 +115,8 @@ def _work(
     )
 
 
-def _learn(
-    adapt: Adapt,
-    model: RewardModel,
-    trees: Sequence[Tree],
-    choices: Mapping[str, Choice],
-    work: Work,
-    folder: Path,
-    progress: Progress,
-) -> None:
-    windows = Epochs(trees, BATCH, work.seed)
-    updates = windows.per_epoch * choices["epochs"].value
-    rate, schedule, warmup = (choices[name].value for name in ("learning_rate", "schedule", "warmup"))
-    settings = Settings(updates, rate, schedule, warmup, budget=BUDGET, keep_last=True)
-    parameters = model.parameters()
-    Loop(
-        parameters,
-        partial(_scored, model),
-        windows,
-        [pairwise_term()],
-        settings,
-        folder,
-        progress,
-        what="reward update",
-        rates=layer_rates(adapt, parameters),
-        trainable=unfreezes(adapt, parameters, updates),
-        recipe=work.settings,
-    ).run()
+def _learner(adapt: Adapt, model: RewardModel) -> Learner:
+    return Learner("reward", adapt, model.parameters(), partial(_scored, model), [pairwise_term()], BUDGET, True)
 
 
 def _scored(model: RewardModel, stream: Stream) -> Outputs:
@@ -182,11 +157,16 @@ def _require_preference(pairs: Sequence[Pair], least: int) -> None:
         raise TrainingError("every vote is a tie: there is no preference to learn", mend="ask more raters")
 
 
-def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int]]:
-    """Indices to learn from and to hold out; all pairs of one prompt are on one side."""
-    held = {c for c in {p.cluster for p in pairs} if derive_seed(seed, "held out", c) % 1000 < 1000 * HELD_OUT}
-    places = range(len(pairs))
-    return [i for i in places if pairs[i].cluster not in held], [i for i in places if pairs[i].cluster in held]
+def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Indices to learn from, to look at while learning, and to measure on at the end.
+
+    All pairs of one prompt are in one part. What chooses the parameters does not measure them.
+    """
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for place, pair in enumerate(pairs):
+        share = derive_seed(seed, "held out", pair.cluster) % 1000 / 1000
+        parts[2 if share < HELD_OUT else 1 if share < HELD_OUT + LOOKED_AT else 0].append(place)
+    return parts
 
 
 def _scores(model: RewardModel, trees: Sequence[Tree]) -> list[tuple[float, float]]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from burnish.config import Paced, Recipe, Sft
+from burnish.config import Paced, Passes, Recipe
 from burnish.config.algorithms import reads
+from burnish.errors import TrainingError
 from burnish.training.schedule import require_fit
 
 T = TypeVar("T")
 SMALLEST_UPDATES = 32
 FULL_SHARE = 0.05  # of an adapter's learning rate: weights that are trained themselves move with every input
+LOOKED_AT = 0.1  # share of the reward's prompts: what is measured on at the end is another one
+FEWEST = 8  # unseen rows: by fewer, a stage does not choose of itself which parameters it keeps
+MORE_UNSEEN = {
+    "sft": "name data.dev, or raise data.dev_share",
+    "preference": "raise preference.held_out",
+    "reward": "collect more comparisons",
+}
 PROBE_VERSION = 1  # raised when the probe of the learning rate finds another one
 PROBE_SHARE = 0.05  # of the run's updates
 PROBE_LEAST, PROBE_MOST = 6, 24  # updates at each rate: fewer say nothing, more say no more
@@ -95,31 +104,56 @@ def sft_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
     batch = chosen(recipe.sft.batch_size, 8 if rows >= 64 else 4, f"{rows} rows")
     passes = max(1, -(-SMALLEST_UPDATES * int(batch.value) // max(rows, 1)))
     epochs = chosen(recipe.sft.epochs, min(passes, 10), f"at least {SMALLEST_UPDATES} updates, at most 10 passes")
-    per_epoch = -(-rows // int(batch.value))
     return {
         **adapter_settings(recipe),
         "learning_rate": rate(recipe, recipe.sft.learning_rate, 1e-3, "low-rank adapters on a small model"),
         "batch_size": batch,
         "epochs": epochs,
-        **paced(recipe.sft, "sft", per_epoch * int(epochs.value)),
-        **looks(recipe.sft, epochs, per_epoch),
+        **passed(recipe.sft, "sft", epochs, -(-rows // int(batch.value))),
     }
 
 
-def looks(table: Sft, epochs: Choice, per_epoch: int) -> dict[str, Choice]:
-    """When training looks at held-out rows, and how often in vain; no "evaluate_every" where it does not look."""
+def passed(table: Passes, name: str, epochs: Choice, per_epoch: int) -> dict[str, Choice]:
+    """Schedule, warm-up and looks of a stage that passes over its rows in so many updates each time.
+
+    "early_stopping" says how often it looks at held-out rows in vain; no "evaluate_every" where it does not look.
+
+    Raises:
+        TrainingError: The warm-up is not shorter than the run.
+    """
+    updates = per_epoch * int(epochs.value)
+    choices = paced(table, name, updates)
     stops = table.evaluate_every != "auto" or (epochs.why != "recipe" and epochs.value > 1)
     why = "several passes of unknown use" if stops else "one pass" if epochs.value == 1 else "the recipe sets epochs"
     patience = chosen(table.early_stopping, 2 if stops else "off", why)
     if patience.value == "off":
-        return {"early_stopping": patience}
-    every = max(1, min(per_epoch, per_epoch * int(epochs.value) // 4))
+        return {**choices, "early_stopping": patience}
+    every = max(1, min(per_epoch, updates // 4))
     often = chosen(table.evaluate_every, every, "once an epoch, four times a run at least")
-    return {"early_stopping": patience, "evaluate_every": often}
+    return {**choices, "early_stopping": patience, "evaluate_every": often}
+
+
+def looked(stage: str, choices: Mapping[str, Choice], unseen: int) -> dict[str, Choice]:
+    """The choices, without looks where nobody asked for them and few rows are left to look at.
+
+    Raises:
+        TrainingError: The recipe asks for looks, and there is no such row.
+    """
+    asked = any(name in choices and choices[name].why == "recipe" for name in ("early_stopping", "evaluate_every"))
+    if choices["early_stopping"].value == "off" or unseen >= FEWEST or (unseen and asked):
+        return dict(choices)
+    if asked:
+        raise TrainingError("there is no row to look at", where=f"{stage}.early_stopping", mend=MORE_UNSEEN.get(stage))
+    off = Choice("off", f"auto: {unseen} unseen rows are too few to choose by")
+    return {name: choice for name, choice in choices.items() if name != "evaluate_every"} | {"early_stopping": off}
 
 
 def preference_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
-    """Adapter, learning rate, batch size and epochs of the preference stage for so many pairs or labelled answers."""
+    """What the preference stage's keys come to for so many pairs or labelled answers.
+
+    Raises:
+        TrainingError: The warm-up is not shorter than the run.
+    """
     assert recipe.preference is not None
     table = recipe.preference
     batch = chosen(table.batch_size, 8 if rows >= 64 else 4, f"{rows} rows")
@@ -132,17 +166,26 @@ def preference_settings(recipe: Recipe, rows: int) -> dict[str, Choice]:
         ),
         "batch_size": batch,
         "epochs": epochs,
-        **paced(table, "preference", max(1, -(-rows // int(batch.value))) * int(epochs.value)),
+        **passed(table, "preference", epochs, max(1, -(-rows // int(batch.value)))),
     }
 
 
-def reward_settings(recipe: Recipe) -> dict[str, Choice]:
-    """Adapter, learning rate and epochs of the reward stage."""
+def reward_settings(recipe: Recipe, votes: int) -> dict[str, Choice]:
+    """What the reward stage's keys come to for so many votes.
+
+    Raises:
+        TrainingError: The warm-up is not shorter than the run.
+    """
     assert recipe.reward is not None
+    table = recipe.reward
+    batch = chosen(table.batch_size, 16, "votes are noisy: a gradient of few pairs follows the noise")
+    epochs = chosen(table.epochs, 2, "comparisons are noisy: more passes learn the noise")
     return {
         **adapter_settings(recipe),
-        "learning_rate": rate(recipe, recipe.reward.learning_rate, 1e-3, "a head and the last layers, few comparisons"),
-        "epochs": chosen(recipe.reward.epochs, 2, "comparisons are noisy: more passes learn the noise"),
+        "learning_rate": rate(recipe, table.learning_rate, 1e-3, "a head and the last layers, few comparisons"),
+        "batch_size": batch,
+        "epochs": epochs,
+        **passed(table, "reward", epochs, max(1, -(-votes // int(batch.value)))),
     }
 
 
@@ -178,7 +221,7 @@ def probe_for(rate: Choice, updates: int, batch: int, unseen: int) -> tuple[Prob
     return found, f"a probe of {found.updates} updates at each of {tried} decides, at most 5 % of the run"
 
 
-def keyed(choices: dict[str, Choice]) -> dict[str, Any]:
+def keyed(choices: Mapping[str, Choice]) -> dict[str, Any]:
     """The choices as they enter a work's key: an open learning rate is what a probe of this version will find."""
     values = {name: choice.value for name, choice in choices.items() if name != "alpha"}  # [adapt] has it
     rate = choices.get("learning_rate")
@@ -189,6 +232,11 @@ def keyed(choices: dict[str, Choice]) -> dict[str, Any]:
     )
 
 
-def shown(choices: dict[str, Choice]) -> dict[str, dict[str, Any]]:
+def said(choices: Mapping[str, Choice]) -> str:
+    """The choices in one line, for people."""
+    return ", ".join(f"{name} {choice.value} ({choice.why})" for name, choice in choices.items())
+
+
+def shown(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
     """The choices as JSON, for the version's record."""
     return {name: {"value": choice.value, "why": choice.why} for name, choice in choices.items()}

@@ -29,9 +29,7 @@ KNOWN = (
     Panel(
         "Held-out figure",
         "Measured before an update on rows that are not trained on; it chooses what is kept.",
-        ("held_out", "held_out_loss"),
-        "",
-        ("", "loss"),
+        ("held_out",),
     ),
     Panel(
         "Reward",
