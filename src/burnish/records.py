@@ -39,13 +39,23 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Characters ``start`` to ``stop`` of an answer, and the kind of error that a person found there."""
+
+    start: int
+    stop: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One example: a conversation that ends with a user message, and the answer to learn (None: a bare prompt).
 
     ``number`` is the 1-based row or line of the source file; ``subject`` is whose data it is, ``case`` the
     caller's id of the conversation. ``weights`` say how much each assistant message counts in training, 0 to 1, the
     answer's last (empty: 1 each). A row of preferences has either a ``rejected`` answer, which ``answer`` was
-    preferred to (by ``margin``, where that is known), or a ``label``: whether ``answer`` is a good one.
+    preferred to (by ``margin``, where that is known), or a ``label``: whether ``answer`` is a good one. ``marks`` are
+    the errors that a person marked in the answer.
     """
 
     prompt: tuple[Message, ...]
@@ -58,6 +68,7 @@ class Row:
     rejected: str | None = None
     margin: float | None = None
     label: bool | None = None
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,4 +98,11 @@ MUTATIONS = [
         "if False:",
         "tests/training/test_reward_models.py::test_a_reward_model_of_another_tokenizer_is_refused",
     ),
+    Mutation(
+        "a mark reaches the token beside it",
+        "src/burnish/data/marks.py",
+        "if start < mark.stop and mark.start < stop",
+        "if start <= mark.stop and mark.start <= stop",
+        "tests/data/test_marks.py::test_a_token_is_marked_where_it_shares_a_character",
+    ),
 ]

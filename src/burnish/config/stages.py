@@ -112,6 +112,11 @@ class Sft(Passes):
         description="What of a conversation is trained: the last answer, all answers, or prompts and answers. A "
         'message\'s "weight" (0 to 1) says how much an answer counts.',
     )
+    span_weights: dict[str, Share] = Field(
+        default={},
+        description="What share of its weight a token keeps where a row's spans mark an error of that type: "
+        "{ Irrelevant = 0.0 }; where several do, the smallest.",
+    )
     objective: PartName | None = Field(
         default=None,
         description="An own loss of the trained tokens, package.module:function, in the place of their likelihood.",

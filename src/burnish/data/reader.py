@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from burnish.data import preferences
+from burnish.data.marks import FIELD, marks_of
 from burnish.data.preferences import Said
 from burnish.data.shapes import (
     ANSWERS,
@@ -26,7 +27,7 @@ from burnish.data.shapes import (
     normal,
     string,
 )
-from burnish.records import Document, Json, Message, Row
+from burnish.records import Document, Json, Mark, Message, Row
 
 Wanted = Literal["answers", "prompts", "preferences"]
 LABELLED = ", with labels"
@@ -71,6 +72,7 @@ class Reader:
             rejected=said.rejected,
             margin=said.margin,
             label=said.label,
+            marks=self._marks(row) if self.wanted == "answers" else (),
         )
 
     def _fields(self, fields: Json) -> dict[str, Json]:
@@ -144,6 +146,18 @@ class Reader:
         if self.wanted != "answers":
             raise BadRow("a message has a weight", "only the answers of data.train are weighted: leave it out")
         return tuple(1.0 if weight is None else weight for weight in weights)
+
+    def _marks(self, row: Mapping[str, Json]) -> tuple[Mark, ...]:
+        """The errors that a person marked in the row's answer."""
+        self.used.add(FIELD)
+        if row.get(FIELD) is None:
+            return ()
+        written = next((row[name] for name in ANSWERS if name in row), None)
+        if not isinstance(written, str):
+            raise BadRow(
+                f'"{FIELD}" of an answer that is no field of its own', "give such rows as a prompt and a completion"
+            )
+        return marks_of(row[FIELD], written)
 
     def _messages(self, row: Mapping[str, Json], labelled: bool = False) -> list[Turn]:
         chat = next((c for c in CHATS if c in row), None)

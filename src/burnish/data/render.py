@@ -127,6 +127,16 @@ class Renderer:
         """The ids of an answer, ending with the stop token that is trained (and nothing after it)."""
         return [*self._ids(self._inert(text)), self.stop_ids[0]]
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """The characters of ``text`` that each id of `answer` stands for; the stop token stands for none."""
+        found: list[tuple[int, int]] = []
+        done = 0
+        for part in self._inert(text).split(CUT):
+            coded = self._tokenizer.encode(part, add_special_tokens=False)
+            found += [(done + start, done + stop) for start, stop in coded.offsets]
+            done += len(part)
+        return [*found, (done, done)]
+
     def turns(
         self, messages: Sequence[Message], answer: str, documents: Sequence[Document] = ()
     ) -> list[tuple[list[int], int | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer
             mend="add rows, raise data.max_length, or lower data.dev_share and data.test_share",
         )  # fmt: skip
     notes += [f"{name}: {note}" for name, note in _notes(readings, apart)] + _unread_weights(recipe, apart["train"])
+    notes += _unread_marks(recipe, readings["train"])
     return Examples(
         splits=apart,
         dropped=(*dropped, *lost),
@@ -186,6 +188,24 @@ def _unread_weights(recipe: Recipe, rows: Sequence[Row]) -> list[str]:
     if recipe.sft.train_on != "last" or not unread:
         return []
     return [f'train: rows with a weight on an earlier answer: {unread}; it counts with sft.train_on = "all" only']
+
+
+def _unread_marks(recipe: Recipe, train: Reading) -> list[str]:
+    """Marked errors that no weight speaks about.
+
+    Raises:
+        DataError: A weight is of a kind of error that no row marks.
+    """
+    kinds = Counter(mark.kind for row in train.rows for mark in row.marks)
+    strange = sorted(set(recipe.sft.span_weights) - set(kinds))
+    if strange:
+        raise DataError(
+            f'sft.span_weights names "{strange[0]}", and no row marks an error of that type',
+            where=str(train.path),
+            mend=f"its spans are of {', '.join(sorted(kinds)) or 'no type: it has none'}",
+        )
+    unread = [f"{kind} ({number})" for kind, number in kinds.most_common() if kind not in recipe.sft.span_weights]
+    return [f"train: marked spans that count like other text: {', '.join(unread)} (sft.span_weights)"] if unread else []
 
 
 def _notes(readings: Mapping[Split, Reading], splits: Splits) -> list[tuple[Split, str]]:

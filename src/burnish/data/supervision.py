@@ -5,14 +5,17 @@ The mask comes from where each part was rendered, never from words that a templa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from burnish.data.marks import lightened
 from burnish.data.render import Renderer
 from burnish.errors import DataError
 from burnish.records import Row
 
 TrainOn = Literal["last", "all", "everything"]
+NONE: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,15 @@ class Supervision:
     unasked: int = 0
 
 
-def supervision(row: Row, renderer: Renderer, train_on: TrainOn = "last") -> Supervision:
+def supervision(
+    row: Row, renderer: Renderer, train_on: TrainOn = "last", shares: Mapping[str, float] = NONE
+) -> Supervision:
     """The ids of a row and the weight of each.
 
     "last" trains the last answer, "all" every answer that follows a user message, each from its first id to its stop
     token; "everything" all ids but the first, which nothing comes before. ``row.weights`` weigh the answers; what
-    others said counts fully where everything is trained.
+    others said counts fully where everything is trained. ``shares`` say how much of its weight a token of the row's
+    answer keeps where a person marked an error of that kind.
 
     Raises:
         DataError: The row has no answer; the template refuses the conversation, or renders an earlier answer otherwise
@@ -45,7 +51,8 @@ def supervision(row: Row, renderer: Renderer, train_on: TrainOn = "last") -> Sup
         raise DataError("there is no answer to learn", where=f"row {row.number}", mend="give every row an answer")
     if train_on == "last":
         prompt, ids = renderer.prompt(row.prompt, row.documents), renderer.answer(row.answer)
-        return Supervision(prompt, ids, [row.weights[-1] if row.weights else 1.0] * len(ids))
+        weight = row.weights[-1] if row.weights else 1.0
+        return Supervision(prompt, ids, lightened(weight, renderer.offsets(row.answer), row.marks, shares))
     if train_on == "everything" and row.documents:
         raise DataError(
             "it holds documents, which are read and never trained", where=f"row {row.number}",
@@ -57,7 +64,10 @@ def supervision(row: Row, renderer: Renderer, train_on: TrainOn = "last") -> Sup
     for part, place in turns:
         weight = between if place is None else row.weights[place] if row.weights else 1.0
         ids += part
-        weights += [weight] * len(part)
+        marked = part is turns[-1][0]  # the row's answer
+        weights += (
+            lightened(weight, renderer.offsets(row.answer), row.marks, shares) if marked else [weight] * len(part)
+        )
     first = 1 if train_on == "everything" else len(turns[0][0])
     said = [place for _, place in turns if place is not None]
     spoken = sum(message.role == "assistant" for message in row.prompt) + 1

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, exists, insert, select
 
 from burnish.errors import StoreError
-from burnish.records import Document, Json, Message, Row
+from burnish.records import Document, Json, Mark, Message, Row
 from burnish.store.database import Database
 from burnish.store.hashing import digest_of, parse
 from burnish.store.schema import dataset_rows, records, texts
@@ -97,7 +97,13 @@ def row_digest(row: Mapping[str, Any], text_digest: str) -> str:
 
 def _payload(row: Row) -> dict[str, Json]:
     """What a row says. What few rows have is left out where it is absent: older payloads read the same."""
-    rare = {"weights": list(row.weights) or None, "rejected": row.rejected, "margin": row.margin, "label": row.label}
+    rare: dict[str, Json] = {
+        "weights": list(row.weights) or None,
+        "rejected": row.rejected,
+        "margin": row.margin,
+        "label": row.label,
+        "marks": [asdict(mark) for mark in row.marks] or None,
+    }
     return {
         "prompt": [asdict(message) for message in row.prompt],
         "answer": row.answer,
@@ -118,4 +124,5 @@ def _row(payload: Mapping[str, Json], number: int, subject: str | None, case: st
         rejected=payload.get("rejected"),
         margin=payload.get("margin"),
         label=payload.get("label"),
+        marks=tuple(Mark(**mark) for mark in payload.get("marks", ())),
     )

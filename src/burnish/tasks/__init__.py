@@ -11,7 +11,7 @@ TASKS = {"chat": ChatTask}
 
 def task_for(recipe: Recipe, renderer: Renderer) -> ChatTask:
     """The recipe's task, on a version's renderer."""
-    return TASKS[recipe.task](renderer, recipe.evaluate.max_new_tokens, recipe.sft.train_on)
+    return TASKS[recipe.task](renderer, recipe.evaluate.max_new_tokens, recipe.sft.train_on, recipe.sft.span_weights)
 
 
 __all__ = ["TASKS", "ChatTask", "task_for"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from burnish.data.render import Renderer
 from burnish.data.supervision import TrainOn, supervision
@@ -18,12 +18,14 @@ from burnish.store.hashing import now
 class ChatTask:
     """Chat rows for one renderer.
 
-    ``max_new_tokens`` is the longest answer that is sampled, ``train_on`` what of a conversation is trained.
+    ``max_new_tokens`` is the longest answer that is sampled, ``train_on`` what of a conversation is trained,
+    ``span_weights`` what share of its weight a token keeps where an error of that kind was marked.
     """
 
     renderer: Renderer
     max_new_tokens: int
     train_on: TrainOn = "last"
+    span_weights: Mapping[str, float] = field(default_factory=dict)
 
     def prompt_ids(self, row: Row, examples: Sequence[Row] = ()) -> list[int]:
         """The ids of a row's prompt, up to where the answer begins.
@@ -61,7 +63,7 @@ class ChatTask:
         Raises:
             DataError: See `supervision`.
         """
-        found = supervision(row, self.renderer, self.train_on)
+        found = supervision(row, self.renderer, self.train_on, self.span_weights)
         return Tree(found.prompt, (Answer(found.ids, found.weights, row=row.number),))
 
     def pair(

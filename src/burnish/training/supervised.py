@@ -26,11 +26,12 @@ HELD_OUT = 64  # dev rows of a look at most: it costs about as much as three upd
 
 
 def trained_on(recipe: Recipe) -> dict[str, Json]:
-    """What the settings of a work say of ``sft.train_on``: nothing where the last answer is trained.
+    """What the settings of a work say of what is trained: nothing where it is all of the last answer.
 
     So work that was done before there was a choice is found, not done again.
     """
-    return {} if recipe.sft.train_on == "last" else {"train_on": recipe.sft.train_on}
+    weights = {"span_weights": recipe.sft.span_weights} if recipe.sft.span_weights else {}
+    return weights if recipe.sft.train_on == "last" else {"train_on": recipe.sft.train_on, **weights}
 
 
 def train_supervised(
