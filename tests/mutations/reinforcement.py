@@ -102,9 +102,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a resumed run forgets its value head",
-        TRAINING + "online.py",
-        "recipe.adapt, learner.parameters(), forward",
-        "recipe.adapt, policy.parameters(), forward",
+        TRAINING + "loop.py",
+        "                parameter.copy_(found.tensors[name])\n",
+        "                parameter.copy_(found.tensors[name] * (not name.startswith('value.')))\n",
         "tests/pipeline/test_algorithms.py::test_ppo_ends_with_the_same_bits_after_an_interruption",
     ),
     Mutation(
