@@ -101,7 +101,7 @@ def _work(
     assert recipe.reward is not None
     return Work(
         kind="reward",
-        stage="reward",
+        stage="-".join(("reward", *([str(model + 1)] if model else []), *([half] if half else []))),
         version=VERSION,
         settings={
             "reward": recipe.reward.model_dump(mode="json", exclude={"models"}) | keyed(choices),
