@@ -108,6 +108,13 @@ MUTATIONS = [
         "tests/pipeline/test_algorithms.py::test_ppo_ends_with_the_same_bits_after_an_interruption",
     ),
     Mutation(
+        "the value head is not trained, and not in the checkpoint",
+        TRAINING + "online.py",
+        "recipe.adapt, learner.parameters(), forward",
+        "recipe.adapt, policy.parameters(), forward",
+        "tests/pipeline/test_algorithms.py::test_ppo_ends_with_the_same_bits_after_an_interruption",
+    ),
+    Mutation(
         "a written answer is paid the KL of nobody",
         TRAINING + "plan.py",
         '    if "old_logp" not in answer.streams:\n        return [0.0]',

@@ -108,6 +108,7 @@ def test_ppo_ends_with_the_same_bits_after_an_interruption(
     again = learned(resumed)
     assert again.body["adapter"] == whole.body["adapter"] and again.body["figures"] == whole.body["figures"]
     told = [{line["step"]: line for line in p.store.metrics(v)} for p, v in ((through, whole), (resumed, again))]
+    assert told[0][0]["value_explained"] == 0.0 != told[0][4]["value_explained"]  # the head starts at zero, and learns
     for name in ("loss", "value/error", "gradient_norm", "policy/ratio"):
         assert [told[0][step][name] for step in range(8)] == [told[1][step][name] for step in range(8)]
 

@@ -172,6 +172,21 @@ def test_a_margin_that_stays_exactly_zero_is_an_error(base: LanguageModel, tmp_p
         loop.run()
 
 
+def test_a_margin_of_ties_alone_is_zero_and_no_error(base: LanguageModel, tmp_path: Path) -> None:
+    """Online pairs of a task that is solved: all rewards are equal."""
+
+    def units(trees: Sequence[Tree]) -> float:
+        return sum(answer.units for tree in trees for answer in tree.answers)
+
+    def all_tokens(outputs: Outputs, stream: Stream) -> TermResult:
+        total = -(outputs.logp_S * stream.weights_S).sum()
+        return TermResult(total, {"margin": torch.tensor(0.0)}, float(stream.weights_S.sum()))
+
+    tied = [replace(tree, streams={"preference": 0.5}) for tree in trees()]
+    term = Term("preference", "pair", 1.0, units, all_tokens)
+    assert loop_of(model_on(base), tmp_path, Fixed(tied), [term], updates=STILL + 2).run()[0] == STILL + 2
+
+
 def test_a_count_that_differs_from_what_was_used_is_an_error(base: LanguageModel, tmp_path: Path) -> None:
     honest = likelihood_term()
     padded = Term("likelihood", "token", 1.0, lambda window: honest.count(window) + 3, honest.loss)

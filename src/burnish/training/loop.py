@@ -156,7 +156,7 @@ class Loop:
         began = time.perf_counter()
         with only(self.parameters, self.trainable(step) if self.trainable else None):
             figures, tokens = self.objective.gradient(step, trees)
-            self._require_margin(step, figures)
+            self._require_margin(step, figures, trees)
             norm = self.optimizer.clip(self.settings.clip_norm)
             if not math.isfinite(norm):
                 raise self.objective.blame(step, "gradient", trees)
@@ -238,10 +238,14 @@ class Loop:
         if self.workers.first:
             self.log.log(step, **figures)
 
-    def _require_margin(self, step: int, figures: Mapping[str, float]) -> None:
-        """A margin of exactly zero means that both answers are alike, or that nothing trained reaches the loss."""
+    def _require_margin(self, step: int, figures: Mapping[str, float], trees: Sequence[Tree]) -> None:
+        """A margin of exactly zero means that both answers are alike, or that nothing trained reaches the loss.
+
+        Where every pair is a tie, as online pairs of a solved task are, it is zero by definition and says nothing.
+        """
         margins = [value for name, value in figures.items() if name.endswith("/margin")]
-        self._still = self._still + 1 if margins and not any(margins) else 0
+        ties = all(tree.streams.get("preference", 1.0) == 0.5 for tree in trees)
+        self._still = self._still + 1 if margins and not any(margins) and not ties else 0
         if self._still >= STILL:
             raise TrainingError(
                 f"the margin was exactly 0 for {STILL} updates, the last one is {step}: nothing is learned",
