@@ -142,6 +142,8 @@ class Recipe(Table):
             raise ValueError(
                 "[rl] needs a [reward] table, or parts of the reward that are not learned as [[rl.rewards]]"
             )
+        if self.rl is not None and self.rl.watch and self.reward is None:
+            raise ValueError("rl.watch trains a second reward model: add a [reward] table, or take it out")
         if self.reward is not None and self.rl is None:
             raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
         if self.reward is not None and not learned:
