@@ -5,7 +5,7 @@
 QA_FEEDBACK holds ``feedback-400.json`` and ``answers.json``: 400 questions of allenai/FineGrainedRLHF (Wu et al. 2023,
 arXiv:2306.01693, Apache-2.0), each with passages, a human answer, four sampled answers, the six human comparisons of
 these and the marked errors of the first one. TARGET gets ``train.jsonl``, ``test.jsonl``, ``preferences.jsonl``,
-``judged.json`` and the recipe.
+``judged.json`` (all that was said about the held-out answers) and the recipe.
 
 A prompt is at most 320 tokens: the question, and of its passages the sentences that share the most words with the
 answers, in their order. An answer is at most 80 tokens: its first whole sentences. 80 questions, drawn by a fixed seed,

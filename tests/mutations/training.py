@@ -344,7 +344,7 @@ MUTATIONS = [
     Mutation(
         "a method that needs two answers trains rows that have one",
         "src/burnish/training/judged.py",
-        '    if method.rows == "pairs" and single:',
+        "    if single:",
         "    if False:",
         TESTS + "test_preference.py::test_a_method_and_rows_that_do_not_fit",
     ),

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from burnish.pipeline import Project
 from pipeline.conftest import make_project
+from pipeline.test_circle import burnish, store_of
 from pipeline.test_parts import Heard
+from pipeline.test_preference import make as pairs_project
+
+ROWS = """
+[reward]
+learn_from = ["rows"]
+layers = 1
+learning_rate = 1e-2
+
+[rl]
+updates = 2
+prompts = 4
+group = 2
+"""
 
 PARTS = """
 [[rl.rewards]]
@@ -33,3 +48,31 @@ def test_two_reward_models_and_a_rule_pay_together(tmp_path: Path, tiny_model_fo
     figures = project.store.metrics(made["candidate"])[0]
     assert figures["reward/learned/uncertainty"] > 0.0
     assert {"reward/learned", "reward/length", "dev_reward/learned", "dev_reward/length"} <= set(figures)
+
+
+def test_a_reward_from_a_file_of_pairs_waits_for_no_votes(tmp_path: Path, tiny_model_folder: Path) -> None:
+    recipe = pairs_project(tmp_path, tiny_model_folder, ROWS)
+    burnish("train", recipe)
+    store = store_of(recipe)
+    (reward,) = store.records("tiny", "reward")
+    assert reward.body["rows"] == sum(reward.body["pairs"].values()) == 48
+    assert reward.body["votes"] == {} and reward.body["agreement"] is None and reward.body["raters"] == 0
+    assert reward.body["accuracy"]["value"] == 1.0  # the better answer is always the same sentence
+    (dataset,) = store.records("tiny", "dataset")
+    assert dataset.id in reward.parents and not store.records("tiny", "snapshot")
+    rl = next(v for v in store.records("tiny", "version") if v.body["stage"] == "rl")
+    assert reward.id in rl.parents
+
+
+def test_a_reward_refuses_rows_with_one_answer(tmp_path: Path, tiny_model_folder: Path) -> None:
+    recipe = pairs_project(tmp_path, tiny_model_folder, ROWS)
+    row = {"messages": [{"role": "user", "content": "Is it late?"}, {"role": "assistant", "content": "No."}]}
+    with (tmp_path / "pairs.jsonl").open("a") as file:
+        file.write(json.dumps(row | {"label": "good"}) + "\n")
+    said = burnish("train", recipe, code=2)
+    assert "a reward compares two answers, and 1 rows of data.preferences have one with a label" in said
+
+
+def test_rows_cannot_be_split_between_two_watching_models(tmp_path: Path, tiny_model_folder: Path) -> None:
+    recipe = pairs_project(tmp_path, tiny_model_folder, ROWS.replace("group = 2", "group = 2\nwatch = true"))
+    assert "rl.watch splits votes by who cast them, and rows name nobody" in burnish("check", recipe, code=2)

@@ -25,7 +25,8 @@ class Data(Table):
     prompts: str | None = Field(default=None, description="Further prompts without answers, for votes and for rl.")
     preferences: str | None = Field(
         default=None,
-        description="Rows for [preference]: chosen and rejected answers, or answers with a label (good or bad).",
+        description="Rows for [preference] or [reward]: chosen and rejected answers, or, for kto, answers with a label "
+        "(good or bad).",
     )
     subject: str | None = Field(
         default=None, description="The field that says whose data a row is: never split, erasable."
@@ -130,7 +131,7 @@ class Recipe(Table):
     def vote_kinds(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
         """The kinds of vote that a stage of the recipe learns from."""
         if self.reward is not None:
-            return self.reward.learn_from
+            return self.reward.votes
         return self.preference.votes if self.preference is not None else ()
 
     @model_validator(mode="after")
@@ -151,13 +152,21 @@ class Recipe(Table):
         doubted = self.rl is not None and any(part.uncertainty_penalty for part in self.rl.paid)
         if doubted and self.reward is not None and self.reward.models == 1:
             raise ValueError("uncertainty_penalty needs several models: set reward.models, or take it out")
-        rows = self.preference is not None and "rows" in self.preference.learn_from
+        stages = {"preference": self.preference, "reward": self.reward}
+        rows = [name for name, stage in stages.items() if stage is not None and "rows" in stage.learn_from]
         if rows and self.data.preferences is None:
             raise ValueError(
-                "[preference] learns from rows: name them in data.preferences, or name votes in learn_from"
+                f"[{rows[0]}] learns from rows: name them in data.preferences, or name votes in learn_from"
+            )
+        if self.rl is not None and self.rl.watch and "reward" in rows:
+            raise ValueError(
+                'rl.watch splits votes by who cast them, and rows name nobody: take "rows" out of reward.learn_from, '
+                "or watch out of [rl]"
             )
         if self.data.preferences is not None and not rows:
-            raise ValueError('data.preferences is read by nothing: add [preference] with "rows" in learn_from')
+            raise ValueError(
+                'data.preferences is read by nothing: add [preference] or [reward] with "rows" in learn_from'
+            )
         if self.feedback.simulate and "simulated" not in self.feedback.sources:
             raise ValueError('feedback.simulate needs "simulated" in feedback.sources')
         return self

@@ -218,8 +218,8 @@ class Reward(Passes):
         "their deviation says how sure it is.",
     )
 
-    learn_from: tuple[Literal["compare", "edit"], ...] = Field(
-        ("compare",), description="Kinds of vote it learns from."
+    learn_from: Annotated[tuple[Literal["rows", "compare", "edit"], ...], Field(min_length=1)] = Field(
+        default=("compare",), description='Kinds of vote it learns from, and "rows" of data.preferences.'
     )
     min_comparisons: Positive = Field(default=200, description="The stage waits until so many votes are in.")
     layers: Positive = Field(default=6, description="Adapt the last so many layers under the head.")
@@ -229,3 +229,14 @@ class Reward(Passes):
         default="auto",
         description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds.",
     )
+
+    @property
+    def votes(self) -> tuple[Literal["compare", "edit"], ...]:
+        """The kinds of vote among what it learns from."""
+        return tuple(kind for kind in self.learn_from if kind != "rows")
+
+    @model_validator(mode="after")
+    def votes_are_waited_for(self) -> Reward:
+        if self.min_comparisons != default_of(self, "min_comparisons") and not self.votes:
+            raise ValueError('min_comparisons has no use where learn_from is ["rows"]')
+        return self

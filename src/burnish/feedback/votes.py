@@ -76,7 +76,7 @@ def count(
 def least_votes(recipe: Recipe) -> int:
     """How many votes the stage that learns from them waits for; 0 where none does."""
     if recipe.reward is not None:
-        return recipe.reward.min_comparisons
+        return recipe.reward.min_comparisons if recipe.reward.votes else 0
     return recipe.preference.min_votes if recipe.preference is not None and recipe.preference.votes else 0
 
 

@@ -85,7 +85,7 @@ def _feedback(now: Situation) -> str:
 
 
 def _online(now: Situation) -> str:
-    if now.simulated or now.own_reward or now.votes >= ENOUGH_VOTES:
+    if now.simulated or now.own_reward or now.votes + now.pairs >= ENOUGH_VOTES:
         if now.held_out < HELD_OUT:
             return f"rl: not before {HELD_OUT} held-out prompts can judge it"
         return "rl: possible; it costs several times sft, so let preferences alone show a gain first"

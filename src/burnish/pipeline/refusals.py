@@ -33,16 +33,19 @@ def require_possible(project: Project, rows: Rows) -> None:
             or has another tokenizer.
         PartError: An own part cannot be loaded.
         StoreError: The recipe names a version that does not exist.
-        TrainingError: The preference method does not fit the rows, a warm-up is not shorter than its run, or there is
-            nothing to look at where the recipe asks for looks.
+        TrainingError: The preference method or the reward does not fit the rows, a warm-up is not shorter than its run,
+            or there is nothing to look at where the recipe asks for looks.
     """
     from burnish.training.adapting import require_adaptable
+    from burnish.training.judged import require_pairs
 
     recipe = project.recipe
     check_rules(recipe.gate, recipe.evaluate.metrics)
     _ = project.parts
     for _ in stage_settings(project, rows):
         pass
+    if recipe.reward is not None and "rows" in recipe.reward.learn_from:
+        require_pairs("a reward", rows.get("preferences", []), "reward.learn_from")
     project.teacher()
     own = project.own_base
     files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}

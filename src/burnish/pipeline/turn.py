@@ -164,8 +164,8 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> st
 
 
 def _improve(project: Project, number: int, made: dict[str, Record], last: str = "rl") -> None:
-    """A version improved by preference optimisation, or against a reward: one learned from votes on the start version's
-    answers, an own one, or both. Ends early where the reward is the ``last`` stage.
+    """A version improved by preference optimisation, or against a reward: learned from judged rows or from votes on the
+    start version's answers, an own one, or several. Ends early where the reward is the ``last`` stage.
     """
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     dataset, start = made["dataset"], made["start"]
@@ -180,7 +180,7 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         half: Literal["first"] | None = "first" if recipe.rl is not None and recipe.rl.watch else None
         for model in range(recipe.reward.models):
             name = f"reward-{model + 1}" if model else "reward"
-            made[name] = train_reward(recipe, start, made["snapshot"], store, cache, progress, model, half)
+            made[name] = train_reward(recipe, start, made.get("snapshot"), store, cache, progress, model, half, dataset)
         if half:
             made["watch"] = train_reward(recipe, start, made["snapshot"], store, cache, progress, 0, "second")
     if last == "reward":
@@ -217,7 +217,7 @@ def _collect_votes(project: Project, number: int, made: dict[str, Record]) -> No
 def _judge(project: Project, made: dict[str, Record], production: Record) -> None:
     """The improved version on test prompts, before raters who never voted, and the gate.
 
-    Rules of the recipe's own that read no votes need no rater, where no reward was learned from votes.
+    Rules of the recipe's own that read no votes need no rater, where no reward was learned.
     """
     recipe, store, improved = project.recipe, project.store, made["candidate"]
     name = "preference" if recipe.preference is not None else "rl"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from burnish.data import Renderer
 from burnish.objectives.stream import Tree
-from burnish.records import Exchange, Vote
+from burnish.records import Exchange, Row, Vote
 from burnish.store import Store
 from burnish.tasks.chat import ChatTask
 
@@ -104,6 +104,17 @@ def pairs_of(store: Store, votes: Sequence[Vote], renderer: Renderer, max_length
     return pairs
 
 
+def row_pair(row: Row, task: ChatTask) -> Pair:
+    """A row of preferences that has both answers, the better one first."""
+    prompt = tuple(task.prompt_ids(row))
+    better, worse = (tuple(task.renderer.answer(text or "")) for text in (row.answer, row.rejected))
+    return Pair(f"row:{row.number}", prompt, better, worse, 1.0, 1, _cluster(prompt))
+
+
 def cluster_of(exchange: Exchange) -> str:
     """What is equal for answers to one prompt."""
-    return hashlib.sha256(repr(exchange.prompt_ids).encode()).hexdigest()[:16]
+    return _cluster(exchange.prompt_ids)
+
+
+def _cluster(prompt_ids: Sequence[int]) -> str:
+    return hashlib.sha256(repr(tuple(prompt_ids)).encode()).hexdigest()[:16]

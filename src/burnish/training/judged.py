@@ -55,15 +55,9 @@ def method_of(recipe: Recipe, rows: Sequence[Row] = (), own: Part | None = None)
         settings = method.settings(given)
     except TrainingError as error:
         raise TrainingError(error.what, where="preference.method", mend=error.mend) from error
-    single = [row.number for row in rows if row.rejected is None]
-    if method.rows == "pairs" and single:
-        shown = f"{', '.join(map(str, single[:5]))}{' ...' if single[5:] else ''}"
-        raise TrainingError(
-            f"{method.name} compares two answers, and {len(single)} rows of data.preferences have one with a label "
-            f"(rows {shown})",
-            where="preference.method",
-            mend='set method = "kto", which learns from labels, or give each row a rejected answer',
-        )
+    if method.rows == "pairs":
+        mend = 'set method = "kto", which learns from labels, or give each row a rejected answer'
+        require_pairs(method.name, rows, "preference.method", mend)
     if method.rows == "pairs" and "thumb" in table.learn_from:
         raise TrainingError(
             f"{method.name} compares two answers, and a thumb judges one",
@@ -71,6 +65,25 @@ def method_of(recipe: Recipe, rows: Sequence[Row] = (), own: Part | None = None)
             mend='set method = "kto", or learn from "compare"',
         )
     return method, settings
+
+
+def require_pairs(
+    what: str, rows: Sequence[Row], where: str, mend: str = "give each row a rejected answer, or take it out"
+) -> None:
+    """Refuse rows of data.preferences with one answer and a label, for what compares two.
+
+    Raises:
+        TrainingError: There are such rows; it names them.
+    """
+    single = [row.number for row in rows if row.rejected is None]
+    if single:
+        shown = f"{', '.join(map(str, single[:5]))}{' ...' if single[5:] else ''}"
+        raise TrainingError(
+            f"{what} compares two answers, and {len(single)} rows of data.preferences have one with a label "
+            f"(rows {shown})",
+            where=where,
+            mend=mend,
+        )
 
 
 def method_settings(recipe: Recipe, method: Method, values: Mapping[str, float]) -> dict[str, Choice]:

@@ -12,17 +12,19 @@ import torch
 
 from burnish.config import Adapt, Recipe
 from burnish.errors import TrainingError
+from burnish.feedback import least_votes
 from burnish.feedback import votes as votes_until
 from burnish.models.artifacts import load_version, save_reward
 from burnish.models.reward import RewardModel
 from burnish.objectives import Outputs, Stream, Tree, pack, pairwise_term
 from burnish.progress import Progress
-from burnish.records import Json, Record, Vote
+from burnish.records import Json, Record, Row, Vote
 from burnish.rewards.halves import disjoint_halves, prompts_of
-from burnish.rewards.pairs import Pair, pairs_of
+from burnish.rewards.pairs import Pair, pairs_of, row_pair
 from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
+from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adaptation, keyed_adapt
 from burnish.training.boundaries import keep_boundaries
 from burnish.training.passes import Learner, learn, watched
@@ -36,14 +38,17 @@ HELD_OUT = 0.15  # share of the prompts
 def train_reward(
     recipe: Recipe,
     start: Record,
-    snapshot: Record,
+    snapshot: Record | None,
     store: Store,
     cache: Path,
     progress: Progress,
     model: int = 0,
     half: Literal["first", "second"] | None = None,
+    dataset: Record | None = None,
 ) -> Record:
-    """Learn a reward from the snapshot's votes, on the frozen ``start`` version; kind "reward".
+    """Learn a reward on the frozen ``start`` version; kind "reward".
+
+    It learns from the snapshot's votes, from the dataset's preference rows, or from both.
 
     ``model`` numbers the members of an ensemble, which differ in their seeds. With ``half`` it learns from one of the
     `disjoint_halves` of the votes alone: what was learned from the other half shares neither rater nor prompt with it.
@@ -57,16 +62,16 @@ def train_reward(
     """
     assert recipe.reward is not None
     table = recipe.reward
-    choices = reward_settings(recipe, int(sum(snapshot.body["by_source"].values())))
-    work = _work(recipe, start, snapshot, choices, model, half)
+    rows = _rows(recipe, store, dataset)
+    cast = dict(snapshot.body["by_source"]) if snapshot is not None else {}
+    choices = reward_settings(recipe, len(rows) + int(sum(cast.values())))
+    work = _work(recipe, (start, snapshot, dataset if rows else None), choices, model, half)
 
     def make() -> Mapping[str, Json]:
         loaded = load_version(store, start, cache, progress=progress)
-        frozen = snapshot.body
-        votes = _votes(recipe, store, frozen, half, progress)
-        pairs = pairs_of(store, votes, loaded.renderer, recipe.data.max_length)
-        _require_preference(pairs, 1 if half else table.min_comparisons)
         task = task_for(recipe, loaded.renderer)
+        votes = _votes(recipe, store, snapshot.body, half, progress) if snapshot is not None else []
+        pairs = _pairs(recipe, store, task, votes, rows, half)
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, unseen, held = _split(pairs, work.seed)
         if not watched("reward", choices, len(learned), len(unseen)):  # nothing would look at them
@@ -74,21 +79,18 @@ def train_reward(
         reward = RewardModel.on(loaded.model, adaptation(recipe)[0], layers=table.layers, seed=work.seed)
         passes, folder = choices["epochs"].value, store.begin(work)
         keep_boundaries(reward.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
-        learner = _learner(recipe.adapt, reward)
         taught, others = ([trees[i] for i in indices] for indices in (learned, unseen))
-        ended = learn(learner, table, taught, others, choices, work, folder, progress)
-        scores = _scores(reward, [trees[i] for i in held])
-        odds = [float(torch.sigmoid(torch.tensor(a - b))) for a, b in scores]
+        ended = learn(_learner(recipe.adapt, reward), table, taught, others, choices, work, folder, progress)
         return {
             "settings": shown(ended.choices),
-            "votes": frozen["by_source"],
-            "agreement": frozen["agreement"],
-            "centre": sum(map(sum, scores)) / (2 * len(scores)) if scores else 0.0,
+            "votes": cast,
+            "rows": len(rows),
+            "agreement": snapshot.body["agreement"] if snapshot is not None else None,
             "raters": len({vote.rater for vote in votes}),
             "updates": ended.updates,
             "stopped": ended.stopped,
             "pairs": {"learned": len(learned), "looked_at": len(unseen), "held_out": len(held)},
-            **_held_out(odds, [pairs[i] for i in held], work.seed),
+            **_held_out(_scores(reward, [trees[i] for i in held]), [pairs[i] for i in held], work.seed),
             **save_reward(store, reward, loaded, start),
         }
 
@@ -96,7 +98,7 @@ def train_reward(
 
 
 def _work(
-    recipe: Recipe, start: Record, snapshot: Record, choices: Mapping[str, Choice], model: int, half: str | None
+    recipe: Recipe, parents: Sequence[Record | None], choices: Mapping[str, Choice], model: int, half: str | None
 ) -> Work:
     assert recipe.reward is not None
     return Work(
@@ -109,7 +111,7 @@ def _work(
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **({"half": half} if half else {}),
         },
-        parents=(start, snapshot),
+        parents=tuple(parent for parent in parents if parent is not None),
         seed=derive_seed(recipe.seed, "reward", *([str(model)] if model else [])),
         project=recipe.name,
     )
@@ -128,7 +130,7 @@ def _votes(
 ) -> list[Vote]:
     """The snapshot's votes, or those of a half; one person's taste looks like a rule, so it is said."""
     assert recipe.reward is not None
-    kinds, sources = recipe.reward.learn_from, frozen["sources"]
+    kinds, sources = recipe.reward.votes, frozen["sources"]
     votes = votes_until(store, recipe.name, frozen["up_to"], kinds, sources, purpose="train")
     if len({vote.rater for vote in votes}) == 1:
         progress.say(
@@ -141,7 +143,27 @@ def _votes(
     return votes
 
 
-def _require_preference(pairs: Sequence[Pair], least: int) -> None:
+def _rows(recipe: Recipe, store: Store, dataset: Record | None) -> list[Row]:
+    """The preference rows that it learns from, each with two answers."""
+    assert recipe.reward is not None
+    if "rows" not in recipe.reward.learn_from or dataset is None:
+        return []
+    return store.datasets.rows(dataset.id, "preferences")
+
+
+def _pairs(
+    recipe: Recipe, store: Store, task: ChatTask, votes: Sequence[Vote], rows: Sequence[Row], half: str | None
+) -> list[Pair]:
+    """What votes and rows say, once there is something to learn."""
+    pairs = pairs_of(store, votes, task.renderer, recipe.data.max_length)
+    _require_preference(pairs, 1 if half else least_votes(recipe), len(rows))
+    return pairs + [row_pair(row, task) for row in rows]
+
+
+def _require_preference(pairs: Sequence[Pair], least: int, rows: int) -> None:
+    """Raises where there is nothing to learn; rows alone are enough where the recipe waits for no vote."""
+    if rows and not least:
+        return
     votes = sum(pair.votes for pair in pairs)
     if not votes:
         raise TrainingError(
@@ -178,11 +200,13 @@ def _scores(model: RewardModel, trees: Sequence[Tree]) -> list[tuple[float, floa
     return list(zip(found[0::2], found[1::2], strict=True))
 
 
-def _held_out(odds: Sequence[float], pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
-    """Accuracy on the votes of held-out pairs (a tie is left out), calibration, and the odds themselves."""
+def _held_out(scores: Sequence[tuple[float, float]], pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
+    """Accuracy on the votes of held-out pairs (a tie is left out), calibration, the odds themselves, and the centre."""
+    centre = sum(map(sum, scores)) / (2 * len(scores)) if scores else 0.0
+    odds = [float(torch.sigmoid(torch.tensor(a - b))) for a, b in scores]
     decided = [(p, pair) for p, pair in zip(odds, pairs, strict=True) if pair.preference != 0.5]
     if not decided:
-        return {"accuracy": None, "calibration_error": None, "predictions": {}}
+        return {"accuracy": None, "calibration_error": None, "predictions": {}, "centre": centre}
     right = [
         max(pair.preference, 1 - pair.preference) if (p > 0.5) == (pair.preference > 0.5) else 0.0
         for p, pair in decided
@@ -192,4 +216,5 @@ def _held_out(odds: Sequence[float], pairs: Sequence[Pair], seed: int) -> dict[s
         "accuracy": asdict(accuracy),
         "calibration_error": calibration_error([p for p, _ in decided], [q.preference for _, q in decided], bins=5),
         "predictions": {pair.id: p for p, pair in zip(odds, pairs, strict=True)},
+        "centre": centre,
     }

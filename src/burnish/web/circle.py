@@ -199,7 +199,7 @@ def _stages(store: Store, project: str, recipe: Recipe, turn: Turn) -> list[tupl
     return [
         ("Data", _rows(made.get("dataset")), None),
         ("SFT", sft.name if sft else None, _page(sft)),
-        *(_learned(made, recipe) if recipe.vote_kinds else []),
+        *_learned(made, recipe),
         *([(CONTENDERS[stage], improved.name if improved else None, _page(improved))] if loops else []),
         ("Evaluation", f"{len(tested.body['rows'])} prompts" if tested else None, None),
         ("Gate", decided, _page(improved or sft)),
@@ -208,11 +208,11 @@ def _stages(store: Store, project: str, recipe: Recipe, turn: Turn) -> list[tupl
 
 
 def _learned(made: Mapping[str, Record], recipe: Recipe) -> list[tuple[str, str | None, str | None]]:
-    """Votes, and the reward learned from them, where one is."""
+    """Votes, where a stage learns from them, and the learned reward, where one is."""
     snapshot, reward = made.get("snapshot"), made.get("reward")
     votes = ("Votes", count(snapshot.body["votes"], "vote") if snapshot else None, "/compare")
     learned = ("Reward", _accuracy(reward) if reward else None, f"/runs/{reward.id}" if reward else None)
-    return [votes, learned] if recipe.reward is not None else [votes]
+    return [*([votes] if recipe.vote_kinds else []), *([learned] if recipe.reward is not None else [])]
 
 
 def _page(version: Record | None) -> str | None:
