@@ -7,7 +7,6 @@ from burnish.feedback.comparisons import (
     comparisons,
     next_comparison,
     waiting,
-    withdraw,
 )
 from burnish.feedback.export import export_votes
 from burnish.feedback.raters import RaterName, ensure_rater, raters
@@ -41,5 +40,4 @@ __all__ = [
     "undo",
     "votes",
     "waiting",
-    "withdraw",
 ]
