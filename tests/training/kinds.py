@@ -20,8 +20,8 @@ from burnish.objectives.terms import kl_term, likelihood_term, policy_term
 from burnish.progress import Silent
 from burnish.training.boundaries import keep_boundaries
 from burnish.training.loop import Loop, Settings
+from burnish.training.passes import Epochs
 from burnish.training.remembered import Remembered, with_reference
-from burnish.training.supervised import Epochs
 from training.test_rollouts import rollouts_of
 
 Forward = Callable[[Stream], Outputs]
