@@ -45,8 +45,8 @@ MUTATIONS = [
     Mutation(
         name="top-p keeps one token too few",
         file=HERE + "draw.py",
-        old="kept = min(int(torch.searchsorted(sums_K, mass)) + 1, count)",
-        new="kept = max(int(torch.searchsorted(sums_K, mass)), 1)",
+        old="int(torch.searchsorted(sums_K, mass)) + 1 if",
+        new="max(int(torch.searchsorted(sums_K, mass)), 1) if",
         tests=TESTS + "draw.py::test_top_p_draws_from_the_smallest_set_that_reaches_it",
     ),
     Mutation(
@@ -59,8 +59,8 @@ MUTATIONS = [
     Mutation(
         name="training takes truncated answers",
         file=HERE + "request.py",
-        old="if params.top_p < 1:",
-        new="if params.top_p < 0:",
+        old='(("top_k", 0), ("top_p", 1), ("min_p", 0))',
+        new='(("top_k", 0), ("top_p", 1))',
         tests=TESTS + "request.py::test_training_refuses_what_changes_the_distribution",
     ),
     Mutation(
@@ -87,8 +87,8 @@ MUTATIONS = [
     Mutation(
         name="the stop token is dropped from the answer",
         file=HERE + "engine.py",
-        old="events.append(Event(running.id, token, logprob, reason))",
-        new='events.append(Event(running.id, token if reason != "stop" else 0, logprob, reason))',
+        old="events.append(Event(running.id, token, logprob, reason, stopped_by))",
+        new='events.append(Event(running.id, token if reason != "stop" else 0, logprob, reason, stopped_by))',
         tests=TESTS + "engine.py::test_a_stop_token_ends_the_answer_and_is_part_of_it",
     ),
     Mutation(
@@ -171,8 +171,64 @@ MUTATIONS = [
     Mutation(
         name="a packed layer is trusted without comparison",
         file=HERE + "packed.py",
-        old="        if check:\n",
-        new="        if False:\n",
+        old="        if not close:  # NaN is not close either\n            return False\n",
+        new="",
         tests=TESTS + "packed.py::test_a_shape_that_disagrees_stays_plain",
+    ),
+    Mutation(
+        name="an outlier costs the other rows their bits",
+        file=HERE + "packed.py",
+        old="x_TD.abs().amax(-1, keepdim=True)",
+        new="x_TD.abs().amax().expand(len(x_TD), 1).clone()",
+        tests=TESTS + "packed.py::test_eight_bits_lose_the_weights_rounding_and_hardly_more",
+    ),
+    Mutation(
+        name="the input of 8-bit weights is rounded to 8 bits",
+        file=HERE + "packed.py",
+        old="whole_TO.add_(rest_TO, alpha=0.5 / self._end)",
+        new="whole_TO",
+        tests=TESTS + "packed.py::test_eight_bits_lose_the_weights_rounding_and_hardly_more",
+    ),
+    Mutation(
+        name="one broken row breaks its company in 8 bits",
+        file=HERE + "packed.py",
+        old="        self._ends_1D[0, :2] =",
+        new="        torch.zeros(2)[:2] =",
+        tests=TESTS + "packed.py::test_a_row_of_eight_bits_does_not_depend_on_its_company",
+    ),
+    Mutation(
+        name="a decoder is trusted without comparison",
+        file=HERE + "decoder.py",
+        old=" or not _agrees(first, layers[0], module):",
+        new=":",
+        tests=TESTS + "decoder.py::test_a_first_layer_that_disagrees_leaves_the_models_own_forward",
+    ),
+    Mutation(
+        name="the decoder forgets the norms of queries and keys",
+        file=HERE + "decoder.py",
+        old="        if self.norms:\n",
+        new="        if False:\n",
+        tests=TESTS + "decoder.py::test_logits_are_those_of_the_models_own_forward",
+    ),
+    Mutation(
+        name="top-p is of the whole mass, not of what top-k keeps",
+        file=HERE + "draw.py",
+        old="mass = top_p * (float(sums_K[-1]) if top_k else 1.0)",
+        new="mass = top_p",
+        tests=TESTS + "draw.py::test_top_k_draws_from_the_most_likely_and_min_p_from_the_likely_enough",
+    ),
+    Mutation(
+        name="min-p forgets what lies beyond the first ids it looks at",
+        file=HERE + "draw.py",
+        old="if count == most or",
+        new="if True or",
+        tests=TESTS + "draw.py::test_truncated_draws_follow_the_distribution_of_what_is_kept",
+    ),
+    Mutation(
+        name="a stop string is looked for in one token at a time",
+        file=HERE + "engine.py",
+        old="params.stop.found(self.ids[-self.drawn :])",
+        new="params.stop.found(self.ids[-1:])",
+        tests=TESTS + "engine.py::test_a_stop_string_ends_the_answer_and_its_ids_stay",
     ),
 ]

@@ -14,7 +14,7 @@ def filled(slots: int, length: int, most: int = 8) -> SlotCache:
     cache = SlotCache(most)
     cache.reserve(slots, length)
     tokens = slots * length
-    keys = torch.arange(tokens * 2 * 4, dtype=torch.float32).view(1, 2, tokens, 4) + 1
+    keys = torch.arange(tokens * 2 * 4, dtype=torch.float32).view(tokens, 2, 4) + 1
     places = torch.arange(tokens)
     for layer in (0, 1):
         cache.write(layer, keys + layer, -keys, places // length, places % length)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.sampling.draw import draw
+from burnish.sampling.draw import Columns, draw
 
 
 def doubles(value: float | list[float], rows: int) -> Tensor:
@@ -16,11 +16,16 @@ def doubles(value: float | list[float], rows: int) -> Tensor:
 
 
 def drawn(
-    logits: Tensor, uniform: float | list[float] | Tensor, temperature: float | list[float] = 1.0, top_p: float = 1.0
+    logits: Tensor,
+    uniform: float | list[float] | Tensor,
+    temperature: float | list[float] = 1.0,
+    top_p: float = 1.0,
+    top_k: float = 0,
+    min_p: float = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows = len(logits)
     uniforms = uniform if isinstance(uniform, Tensor) else doubles(uniform, rows)
-    return draw(logits, doubles(temperature, rows), doubles(top_p, rows), uniforms)
+    return draw(logits, Columns(*(doubles(x, rows) for x in (temperature, top_k, top_p, min_p)), uniforms))
 
 
 def chi_square(counts: Tensor, probabilities: Tensor) -> float:
@@ -114,3 +119,56 @@ def test_logits_that_are_not_finite_are_told_per_row(poison: float) -> None:
         for top_p in (0.5, 1.0):
             assert drawn(logits, 0.5, temperature, top_p)[2].tolist() == [True, False, True]
     assert drawn(torch.full((1, 5), -math.inf), 0.5)[2].tolist() == [False]
+
+
+def test_top_k_draws_from_the_most_likely_and_min_p_from_the_likely_enough() -> None:
+    logits = torch.tensor([[0.1, 0.4, 0.3, 0.15, 0.05]]).log()
+    uniforms = torch.linspace(0, 0.9999, 400, dtype=torch.float64)
+
+    def kept(**limits: float) -> set[int]:
+        return set(drawn(logits.expand(400, -1), uniforms, **limits)[0].tolist())
+
+    assert kept(top_k=1) == {1}
+    assert kept(top_k=3) == {1, 2, 3}
+    assert kept(top_k=9) == {0, 1, 2, 3, 4}
+    assert kept(min_p=0.7) == {1, 2}
+    assert kept(min_p=0.2) == {0, 1, 2, 3}
+    # of 0.4, 0.3 and 0.15 the first is 0.47 of their mass: top_p is of what top_k keeps
+    assert kept(top_k=3, top_p=0.46) == {1}
+    assert kept(top_k=3, top_p=0.46, min_p=0.2) == {1}
+    assert kept(top_p=0.8, min_p=0.5) == {1, 2}
+
+
+LIMITS = [{"top_k": 40}, {"top_p": 0.8}, {"min_p": 0.1}, {"top_k": 60, "top_p": 0.9, "min_p": 0.02}, {"min_p": 1e-4}]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_truncated_draws_follow_the_distribution_of_what_is_kept(limits: dict[str, float], temperature: float) -> None:
+    logits = torch.randn(1, 700, generator=torch.Generator().manual_seed(8)) * 2
+    probs = (logits[0].double() / temperature).softmax(0)
+    order = probs.argsort(descending=True)
+    kept = order[: int(limits.get("top_k", 700))]
+    before = (probs[kept] / probs[kept].sum()).cumsum(0).roll(1)
+    before[0] = 0.0
+    kept = kept[before < limits.get("top_p", 1.0)]
+    kept = kept[probs[kept] >= limits.get("min_p", 0.0) * probs[kept[0]]]
+    wanted = probs[kept] / probs[kept].sum()
+    uniforms = torch.rand(4000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    ids, _, _ = drawn(logits.expand(4000, -1), uniforms, temperature, **limits)
+    counts = torch.bincount(ids, minlength=700).double()
+    assert counts[kept].sum() == 4000  # nothing else is ever drawn
+    often = wanted * 4000 >= 5
+    seen = torch.cat([counts[kept][often], counts[kept][~often].sum()[None]])
+    share = torch.cat([wanted[often], wanted[~often].sum()[None]])
+    seen, share = seen[share > 0], share[share > 0]
+    freedom = len(share) - 1
+    assert freedom >= 5
+    # within 3.1 standard deviations: 99.8 % of such values for many degrees of freedom
+    assert chi_square(seen, share) < freedom + 3.1 * math.sqrt(2 * freedom) + 3
+
+
+def test_greedy_ignores_what_is_kept() -> None:
+    logits = torch.randn(4, 300, generator=torch.Generator().manual_seed(4))
+    ids, _, _ = drawn(logits, 0.9, temperature=0.0, top_k=5, top_p=0.5, min_p=0.1)
+    assert ids.tolist() == logits.argmax(-1).tolist()

@@ -21,6 +21,8 @@ from burnish.sampling import (
     Request,
     Sample,
     Sampler,
+    Stop,
+    Weights,
     mismatch,
     sample,
 )
@@ -69,11 +71,11 @@ class TokenCount:
         return tokens
 
 
-@pytest.mark.parametrize("pack", [True, False], ids=["packed", "plain"])
+@pytest.mark.parametrize("weights", ["exact", "plain"])
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])
-def test_greedy_is_generate(kind: str, pack: bool, build: Build, prompts: list[list[int]]) -> None:
+def test_greedy_is_generate(kind: str, weights: Weights, build: Build, prompts: list[list[int]]) -> None:
     plain = build(kind)
-    made = Engine(build(kind), slots=4, prefill=16, pack=pack).sample(prompts, 2, GREEDY)
+    made = Engine(build(kind), slots=4, prefill=16, weights=weights).sample(prompts, 2, GREEDY)
     for prompt, group in zip(prompts, made, strict=True):
         assert [list(s.ids) for s in group] == [generate(plain, prompt, 12)] * 2
 
@@ -168,6 +170,27 @@ def test_a_stop_token_ends_the_answer_and_is_part_of_it(
         assert len(stopped.logprobs) == cut
         endless = sample(build(), [prompt], 1, GREEDY)[0][0]
         assert (list(endless.ids), endless.finish_reason) == (whole, "length")
+
+
+def test_a_stop_string_ends_the_answer_and_its_ids_stay(build: Build, plain: PreTrainedModel) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+
+    def text(ids: Sequence[int]) -> str:
+        return "".join(letters[i % 26] + letters[i // 26] for i in ids)  # two characters a token
+
+    whole = generate(plain, [5, 9, 2], 12)
+    said = text(whole)
+    crossing = said[5:8]  # from the second half of the third token to the first of the fourth and beyond
+    first = said.index(crossing)
+    stop = Stop(("never said", crossing), text)
+    made = Engine(build(), slots=2).sample([[5, 9, 2]], 2, replace(GREEDY, stop=stop))[0]
+    for one in made:
+        assert (one.finish_reason, one.stopped_by) == ("stop", crossing)
+        assert list(one.ids) == whole[: -(-(first + 3) // 2)]
+        assert len(one.logprobs) == len(one.ids)
+        assert stop.cut(one.ids) == said[:first]
+    plain_stop = Engine(build()).sample([[5, 9, 2]], 1, replace(GREEDY, stop_ids=(whole[1],), stop=stop))[0][0]
+    assert plain_stop.stopped_by is None
 
 
 def test_cancelling_frees_the_slot_and_disturbs_nobody(
@@ -319,7 +342,7 @@ def test_numbers_that_are_not_finite_stop_their_request_only(cancelled: bool, bu
 def test_a_step_that_fails_forgets_what_the_slots_hold(
     build: Build, plain: PreTrainedModel, prompts: list[list[int]]
 ) -> None:
-    engine = Engine(build(), slots=3, prefill=16)
+    engine = Engine(build(), slots=3, prefill=16, weights="plain")
     interrupt = engine._module.model.layers[1].register_forward_pre_hook(_raise)
     engine.submit(Request(prompts[2], GREEDY))
     with pytest.raises(KeyboardInterrupt):
@@ -352,7 +375,7 @@ def test_a_layer_that_does_not_ask_the_engine_is_refused(build: Build) -> None:
     model = build()
     model.model.layers[1].self_attn.forward = lambda hidden_states, **_: (hidden_states, None)
     with pytest.raises(SamplingError, match="1 of the model's 2 layers"):
-        Engine(model)
+        Engine(model, weights="plain")
 
 
 def test_the_engine_is_a_sampler_and_takes_a_model_by_its_module(build: Build, prompts: list[list[int]]) -> None:

@@ -8,6 +8,7 @@ from burnish.data.read import Dropped, Reading, read_rows, require_good
 from burnish.data.reasons import by_reason, numbered
 from burnish.data.render import Renderer
 from burnish.data.stage import Examples, gather, prepare, read_files, report
+from burnish.data.stopping import first_stop
 
 __all__ = [
     "Audit",
@@ -19,6 +20,7 @@ __all__ = [
     "audit",
     "by_reason",
     "contradictions",
+    "first_stop",
     "gather",
     "numbered",
     "prepare",

@@ -1,19 +1,24 @@
 """Sampling: the engine that draws answers from a language model, and the promises of any sampler."""
 
-from burnish.sampling.engine import Engine, NonFiniteLogits, sample
+from burnish.sampling.engine import Engine, sample
+from burnish.sampling.packed import Weights
 from burnish.sampling.request import (
+    MISMATCH_INT8,
     MISMATCH_LIMIT,
     MISMATCH_ROUNDED,
     Event,
+    NonFiniteLogits,
     Params,
     Request,
     Sample,
     Sampler,
+    Stop,
     mismatch,
     require_exact,
 )
 
 __all__ = [
+    "MISMATCH_INT8",
     "MISMATCH_LIMIT",
     "MISMATCH_ROUNDED",
     "Engine",
@@ -23,6 +28,8 @@ __all__ = [
     "Request",
     "Sample",
     "Sampler",
+    "Stop",
+    "Weights",
     "mismatch",
     "require_exact",
     "sample",

@@ -75,12 +75,12 @@ class SlotCache:
             for tensor in pair:
                 tensor[slot] = 0
 
-    def write(self, layer: int, key_1KTD: Tensor, value_1KTD: Tensor, slots_T: Tensor, positions_T: Tensor) -> None:
+    def write(self, layer: int, key_TKD: Tensor, value_TKD: Tensor, slots_T: Tensor, positions_T: Tensor) -> None:
         """Put the step's keys and values at their slots and positions."""
         if layer not in self._layers:
-            self._layers[layer] = (self._empty(key_1KTD), self._empty(value_1KTD))
-        for cached, new in zip(self._layers[layer], (key_1KTD, value_1KTD), strict=True):
-            cached[slots_T, :, positions_T] = new[0].transpose(0, 1)
+            self._layers[layer] = (self._empty(key_TKD[:1]), self._empty(value_TKD[:1]))
+        for cached, new in zip(self._layers[layer], (key_TKD, value_TKD), strict=True):
+            cached[slots_T, :, positions_T] = new
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, [slots, key heads, length, head size], not copied."""
@@ -92,7 +92,7 @@ class SlotCache:
 
     def _empty(self, like: Tensor) -> Tensor:
         # zeros, not empty: a masked score of NaN memory would still be NaN times 0 in the product with the values
-        return like.new_zeros(self.slots, like.shape[1], self.length, like.shape[3])
+        return like.new_zeros(self.slots, like.shape[1], self.length, like.shape[-1])
 
 
 @dataclass(slots=True)
@@ -167,20 +167,28 @@ def cached_attention(
     if plan is None or attention_mask is not None:
         raise SamplingError("a sampling engine owns this model", mend="load another copy for anything else")
     _refuse(others, plan)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    query_THD, key_TKD, value_TKD = (x[0].transpose(0, 1) for x in (query, key, value))
     layer = int(module.layer_idx)  # type: ignore[arg-type]
+    return attend(layer, query_THD, key_TKD, value_TKD, scale, plan)[None], None
+
+
+def attend(layer: int, query_THD: Tensor, key_TKD: Tensor, value_TKD: Tensor, scale: float, plan: Plan) -> Tensor:
+    """Write the step's keys and values of a layer, and attend over what its slots then hold: [T, H, D]."""
     plan.layers.add(layer)
-    plan.cache.write(layer, key, value, plan.slots_T, plan.positions_T)
+    plan.cache.write(layer, key_TKD, value_TKD, plan.slots_T, plan.positions_T)
     for source, target, length in plan.copies:
         plan.cache.copy_layer(layer, source, target, length)
     keys, values = plan.cache.read(layer)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out_THD = query.new_empty(query.shape[2], query.shape[1], values.shape[-1])
+    if plan.rows == len(query_THD):
+        return _rows(query_THD, keys, values, scale, plan)
+    out_THD = query_THD.new_empty(*query_THD.shape[:2], values.shape[-1])
     if plan.rows:
-        out_THD[: plan.rows] = _rows(query[0, :, : plan.rows].transpose(0, 1), keys, values, scale, plan)
+        out_THD[: plan.rows] = _rows(query_THD[: plan.rows], keys, values, scale, plan)
     for segment in plan.segments:
-        query_1HTD = query[:, :, segment.start : segment.stop]
+        query_1HTD = query_THD[segment.start : segment.stop].transpose(0, 1)[None]
         out_THD[segment.start : segment.stop] = _segment(query_1HTD, keys, values, scale, segment)
-    return out_THD[None], None
+    return out_THD
 
 
 def _rows(query_RHD: Tensor, keys: Tensor, values: Tensor, scale: float, plan: Plan) -> Tensor:

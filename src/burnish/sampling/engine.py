@@ -24,20 +24,10 @@ from burnish.models.attention import window
 from burnish.progress import Progress, Silent
 from burnish.records import FinishReason
 from burnish.sampling.cache import ATTENTION, Plan, SlotCache
-from burnish.sampling.draw import draw
-from burnish.sampling.packed import pack_weights
-from burnish.sampling.request import Event, Params, Request, Sample
-
-
-class NonFiniteLogits(SamplingError):
-    """The model's logits were not finite for ``requests``; they are dropped, all others go on."""
-
-    def __init__(self, requests: Sequence[int]) -> None:
-        self.requests = tuple(requests)
-        names = ", ".join(map(str, self.requests))
-        super().__init__(
-            f"the model's logits are not finite for request {names}", mend="the weights are broken: verify the version"
-        )
+from burnish.sampling.decoder import Decoder
+from burnish.sampling.draw import Columns, draw
+from burnish.sampling.packed import Weights, pack_weights
+from burnish.sampling.request import Event, NonFiniteLogits, Params, Request, Sample
 
 
 @dataclass(slots=True)
@@ -51,6 +41,16 @@ class _Running:
     ids: list[int]
     cached: int = 0
     drawn: int = 0
+
+    def finished(self) -> tuple[FinishReason | None, str | None]:
+        """Why the answer ends with the token that was drawn last, if it does, and the stop string that ends it."""
+        params = self.request.params
+        if self.ids[-1] in params.stop_ids:
+            return "stop", None
+        stopped_by = params.stop and params.stop.found(self.ids[-self.drawn :])
+        if stopped_by:
+            return "stop", stopped_by
+        return ("length" if self.drawn == self.limit else None), None
 
 
 @dataclass(slots=True)
@@ -67,19 +67,25 @@ class Engine:
 
     Args:
         model: A causal language model of transformers, or an object that holds one as ``module``, with any adapter
-            merged. The engine owns it from here on: it switches its attention and packs its weights in place.
+            merged. The engine owns it from here on: it switches its attention, lays out its weights and takes it apart.
         slots: Most requests that decode at a time.
         max_length: Most tokens of a prompt and its answer, within the model's context (and its sliding window, if it
             has one). Memory grows as needed.
         prefill: Most prompt tokens that one step runs beside the decoding ones.
-        pack: Lay out float32 weights for few rows (CPU); same results to rounding.
+        weights: "exact" lays out float32 weights for few rows (CPU; same results to rounding), "int8" rounds them to 8
+            bits (see ``MISMATCH_INT8``), "plain" leaves them and the model's forward as they are: the slow twin.
 
     Raises:
         SamplingError: The model's attention is not one that the engine implements.
     """
 
     def __init__(
-        self, model: Any, slots: int = 64, max_length: int | None = None, prefill: int = 256, pack: bool = True
+        self,
+        model: Any,
+        slots: int = 64,
+        max_length: int | None = None,
+        prefill: int = 256,
+        weights: Weights = "exact",
     ) -> None:
         module = getattr(model, "module", model)
         if slots < 1 or prefill < 1:
@@ -90,8 +96,9 @@ class Engine:
         self._vocabulary, self._layers = int(config.vocab_size), int(config.num_hidden_layers)
         self._module = module.eval()
         self._module.set_attn_implementation(ATTENTION)
-        if pack:
-            pack_weights(self._module)
+        self._decoder = Decoder.of(self._module, weights)
+        if self._decoder is None:
+            pack_weights(self._module, weights)
         self._cache = SlotCache(slots)
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []  # by slot
@@ -99,6 +106,11 @@ class Engine:
         self._held: list[Event] = []  # drawn in a step that ended with an error
         self._ids = itertools.count()
         self._probe()
+
+    @property
+    def weights(self) -> Weights:
+        """What the weights became: "int8" only where every layer of the decoder has 8 bits."""
+        return "plain" if self._decoder is None else self._decoder.weights
 
     @property
     def active(self) -> int:
@@ -219,7 +231,7 @@ class Engine:
                 if event.finish_reason is not None:
                     parts = drawn.pop(event.request_id)
                     ids, logprobs = tuple(e.token_id for e in parts), tuple(e.logprob for e in parts)
-                    made[owners[event.request_id]] = Sample(ids, logprobs, event.finish_reason)
+                    made[owners[event.request_id]] = Sample(ids, logprobs, event.finish_reason, event.stopped_by)
             rate = tokens / max(time.monotonic() - began, 1e-9)
             progress.update("sampling", len(made), len(owners), f"{rate:.0f} tokens/s")
         return made
@@ -299,6 +311,8 @@ class Engine:
     def _forward(self, plan: Plan, last: list[int]) -> Tensor:
         """Logits [N, V] after the tokens at ``last`` of the step; the head runs on nothing else."""
         plan.seal(self._module.device, self._module.dtype)
+        if self._decoder is not None:
+            return self._decoder(plan, last or [0])
         logits_1NV = self._module(
             input_ids=torch.tensor([plan.ids], device=self._module.device),
             position_ids=plan.positions_T[None],
@@ -309,10 +323,13 @@ class Engine:
         return logits_1NV[0]
 
     def _draw(self, ready: list[_Feed], logits_NV: Tensor) -> list[Event]:
-        params = [feed.running.request.params for feed in ready]
-        uniforms = [feed.running.generator.random() for feed in ready]
-        columns = ([p.temperature for p in params], [p.top_p for p in params], uniforms)
-        drawn = draw(logits_NV, *(torch.tensor(c, dtype=torch.float64, device=logits_NV.device) for c in columns))
+        asked = [feed.running.request.params for feed in ready]
+        rows = [
+            (p.temperature, p.top_k, p.top_p, p.min_p, feed.running.generator.random())
+            for p, feed in zip(asked, ready, strict=True)
+        ]
+        columns = torch.tensor(rows, dtype=torch.float64, device=logits_NV.device)
+        drawn = draw(logits_NV, Columns(*columns.unbind(1)))
         events, broken, done = [], [], []
         for feed, token, logprob, finite in zip(ready, *(part.tolist() for part in drawn), strict=True):
             running = feed.running
@@ -323,14 +340,10 @@ class Engine:
                 continue
             running.ids.append(token)
             running.drawn += 1
-            reason: FinishReason | None = None
-            if token in running.request.params.stop_ids:
-                reason = "stop"
-            elif running.drawn == running.limit:
-                reason = "length"
+            reason, stopped_by = running.finished()
             if reason is not None:
                 done.append(feed.slot)
-            events.append(Event(running.id, token, logprob, reason))
+            events.append(Event(running.id, token, logprob, reason, stopped_by))
         for slot in sorted(done, reverse=True):
             self._free(slot)
         if broken:

@@ -1,15 +1,28 @@
-"""Weights laid out for few rows: oneDNN's own format, which a decode step multiplies up to three times faster.
+"""Linear layers laid out for few rows, of which a decode step has little else: packed float32, and 8-bit integers.
 
-The operators are torch's own (inductor emits them) but not public: where they are absent or disagree with the plain
-layer, the plain layer stays.
+Packed weights lie in oneDNN's own format and give the plain layer's numbers to rounding, up to three times faster.
+8-bit weights have a scale for each output; a quarter of the memory is read, and the weights' rounding is all that is
+lost. The operators of both are torch's own but not public: where they are absent, or disagree with the plain layer, the
+more exact layer stays.
+
+Axes: T rows, D inputs, O outputs.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
+from collections.abc import Iterator
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-ROWS = 64  # the number of rows that the layout is chosen for; others work as well
+Weights = Literal["exact", "int8", "plain"]
+
+ROWS = 64  # the number of rows that the packed layout is chosen for; others work as well
+ROUNDING = 1e-4  # how far a packed layer may be from the plain one, as a share of its largest output
+INT8_ROUNDING = 0.01  # the same for 8-bit weights, as a share of the root mean square
 
 
 class PackedLinear(nn.Module):
@@ -20,42 +33,134 @@ class PackedLinear(nn.Module):
         self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        packed: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
-        return packed
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """x weight^T + bias, and ``onto`` added where it is given."""
+        if onto is None:
+            product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        else:
+            product = torch.ops.mkldnn._linear_pointwise.binary(x, onto, self._packed, self.bias, "add")
+        return product
 
 
-def pack_weights(module: nn.Module) -> int:
-    """Replace the module's plain float32 linear layers on the CPU by packed ones; returns how many.
+class Int8Linear(nn.Module):
+    """A linear layer of 8-bit weights, one scale an output, and an input of 16 bits, one scale a row.
 
-    The first layer of each shape is compared with its packed twin; a shape that differs by more than rounding stays
-    as it is, as does everything where torch lacks the operators.
+    The operator rounds its input to 8 bits with one scale for all rows, which costs a small model more than its
+    weights' rounding does. So each row goes in twice: rounded to whole numbers of its own scale, and what that left
+    over, stretched. A last row of both ends makes the operator's scale 1, whatever rows share the step (also where one
+    is NaN, which the scale takes back to its own row).
     """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return 0
-    agrees: dict[tuple[int, int], bool] = {}
-    packed = 0
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
+        self._packed = _eight_bits(linear.weight.detach())
+        self._narrow = _saturates()
+        self._end = 63.5 if self._narrow else 127.5
+        self._ends_1D = torch.zeros(1, linear.in_features)
+        self._ends_1D[0, :2] = torch.tensor([self._end, -self._end])
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """x weight^T + bias, and ``onto`` added where it is given."""
+        x_TD = x.reshape(-1, self.in_features)
+        scale_T1 = x_TD.abs().amax(-1, keepdim=True).clamp_(min=1e-30).div_(self._end)
+        even_TD = x_TD / scale_T1
+        whole_TD = even_TD.round().clamp_(-int(self._end), int(self._end))
+        rest_TD = even_TD.sub_(whole_TD).mul_(2 * self._end)
+        rows = torch.cat([whole_TD, rest_TD, self._ends_1D])
+        whole_TO, rest_TO, _ = torch.ops.quantized.linear_dynamic(rows, self._packed, self._narrow).split(
+            [len(x_TD), len(x_TD), 1]
+        )
+        product = whole_TO.add_(rest_TO, alpha=0.5 / self._end).mul_(scale_T1).view(*x.shape[:-1], -1)
+        if self.bias is not None:
+            product += self.bias
+        return product if onto is None else product.add_(onto)
+
+
+def pack_weights(module: nn.Module, weights: Weights = "exact") -> int:
+    """Replace the module's plain float32 linear layers on the CPU by packed ones or ones of 8 bits; returns how many.
+
+    A layer that has no 8-bit twin is packed, one that has no packed twin stays as it is.
+    """
+    replaced = 0
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is not nn.Linear or child.weight.dtype != torch.float32 or child.weight.device.type != "cpu":
-                continue
-            shape = (child.out_features, child.in_features)
-            if agrees.get(shape, True) and (twin := _twin(child, check=shape not in agrees)):
-                setattr(parent, name, twin)
-                packed += 1
-            agrees.setdefault(shape, isinstance(getattr(parent, name), PackedLinear))
-    return packed
+            if type(child) is nn.Linear and (found := twin(child, weights)) is not child:
+                setattr(parent, name, found)
+                replaced += 1
+    return replaced
 
 
 @torch.inference_mode()
-def _twin(linear: nn.Linear, check: bool) -> PackedLinear | None:
-    """The packed layer, or None where torch refuses it or it disagrees with the plain one."""
-    try:
-        twin = PackedLinear(linear)
-        if check:
-            rows = torch.linspace(-1, 1, 3 * linear.in_features).view(3, -1).sin()
-            plain = linear(rows)
-            torch.testing.assert_close(twin(rows), plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
-    except (RuntimeError, NotImplementedError, AssertionError):
-        return None
-    return twin
+def twin(linear: nn.Linear, weights: Weights) -> nn.Module:
+    """The layer laid out as asked for; where that is impossible or disagrees with it, the next more exact one."""
+    if weights == "plain" or linear.weight.dtype != torch.float32 or linear.weight.device.type != "cpu":
+        return linear
+    for kind in (Int8Linear, PackedLinear)[weights == "exact" :]:
+        shape = (linear.out_features, linear.in_features)
+        if _agrees(kind, shape):
+            made: nn.Module = kind(linear)
+            return made
+    return linear
+
+
+@functools.cache
+def _agrees(kind: type[PackedLinear] | type[Int8Linear], shape: tuple[int, int]) -> bool:
+    """Whether a layer of this kind gives the plain layer's numbers at this shape, for one row and for three."""
+    outputs, inputs = shape
+    with torch.inference_mode():
+        linear = nn.Linear(inputs, outputs, bias=True)
+        linear.weight.copy_(_wave(outputs, inputs))
+        linear.bias.copy_(_wave(1, outputs)[0])
+        try:
+            made = kind(linear)
+            return all(_close(made, linear, rows) for rows in _trials(inputs))
+        except (RuntimeError, NotImplementedError, AttributeError):
+            return False
+
+
+def _close(made: nn.Module, linear: nn.Linear, rows_TD: Tensor) -> bool:
+    onto_TO = _wave(len(rows_TD), linear.out_features)
+    for found, wanted in ((made(rows_TD), linear(rows_TD)), (made(rows_TD, onto_TO), linear(rows_TD) + onto_TO)):
+        apart = found - wanted
+        if isinstance(made, PackedLinear):
+            close = bool(apart.abs().max() <= ROUNDING * wanted.abs().max())
+        else:
+            close = bool(apart.square().mean().sqrt() <= INT8_ROUNDING * wanted.square().mean().sqrt())
+        if not close:  # NaN is not close either
+            return False
+    return True
+
+
+def _trials(inputs: int) -> Iterator[Tensor]:
+    rows_TD = _wave(3, inputs)
+    yield rows_TD[:1]
+    yield rows_TD * torch.tensor([[1.0], [100.0], [0.01]])  # rows of unlike size keep their own scale
+
+
+def _wave(rows: int, columns: int) -> Tensor:
+    """Numbers between -1 and 1 that repeat nowhere."""
+    return torch.arange(rows * columns, dtype=torch.float32).mul_(0.7).sin_().view(rows, columns)
+
+
+def _eight_bits(weight_OD: Tensor) -> object:
+    scales_O = weight_OD.abs().amax(1).clamp(min=1e-12) / 127
+    engine = torch.backends.quantized.engine
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch means to do away with these tensors: then `_agrees` says no
+        torch.backends.quantized.engine = "fbgemm"  # the fastest of its engines at every shape of a decode step
+        try:
+            zeros_O = torch.zeros(len(scales_O), dtype=torch.long)
+            whole = torch.quantize_per_channel(weight_OD, scales_O.double(), zeros_O, 0, torch.qint8)
+            return torch.ops.quantized.linear_prepack(whole, None)
+        finally:
+            torch.backends.quantized.engine = engine
+
+
+@functools.cache
+def _saturates() -> bool:
+    """Whether this CPU adds pairs of products in 16 bits, which overflow: then a row is rounded to 7 bits."""
+    linear = nn.Linear(64, 1, bias=False)
+    packed = _eight_bits(torch.ones_like(linear.weight))
+    full = torch.ops.quantized.linear_dynamic(torch.ones(1, 64), packed, False)
+    return not bool((full - 64).abs() < 1)

@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from burnish.data import first_stop
 from burnish.errors import SamplingError
 from burnish.progress import Progress
 from burnish.records import FinishReason
 
 MISMATCH_LIMIT = 1.01
 MISMATCH_ROUNDED = 1.1  # in bfloat16: SmolLM2, whose merged weights are rounded once more, measures 1.05
+MISMATCH_INT8 = 1.15  # of an engine with 8-bit weights: 1.09 was measured on SmolLM2-135M at temperature 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Strings that end an answer. ``text`` says what its ids say: a string may cross the borders of tokens.
+
+    The ids stay as they were sampled; the text ends before the string.
+
+    Raises:
+        SamplingError: There is no string, or an empty one.
+    """
+
+    strings: tuple[str, ...]
+    text: Callable[[Sequence[int]], str]
+
+    def __post_init__(self) -> None:
+        if not self.strings or not all(self.strings):
+            raise SamplingError("a stop string is empty, or there is none", mend="leave stop out, or name strings")
+
+    def found(self, ids: Sequence[int]) -> str | None:
+        """The stop string that comes first in what these ids say, or None."""
+        found = first_stop(self.text(ids), self.strings)
+        return found and found[1]
+
+    def cut(self, ids: Sequence[int]) -> str:
+        """What these ids say before the first stop string."""
+        text = self.text(ids)
+        found = first_stop(text, self.strings)
+        return text if found is None else text[: found[0]]
 
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """How to draw an answer. Temperature 0 is greedy; ``top_p`` below 1 is for serving only.
+    """How to draw an answer. Temperature 0 is greedy.
+
+    ``top_k`` keeps the most likely ids (0: all), ``top_p`` the fewest that reach this share of their mass (1: all),
+    ``min_p`` those at least this many times as likely as the likeliest (0: all), in this order. They draw from another
+    distribution than the model's, so training refuses them.
 
     Raises:
         SamplingError: A value is out of its range.
@@ -28,6 +63,9 @@ class Params:
     max_new_tokens: int = 48
     seed: int = 0
     stop_ids: tuple[int, ...] = ()
+    top_k: int = 0
+    min_p: float = 0.0
+    stop: Stop | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -36,6 +74,10 @@ class Params:
             )
         if not 0 < self.top_p <= 1:
             raise SamplingError(f"top_p {self.top_p} is not above 0 and at most 1", mend="1 keeps every token")
+        if self.top_k < 0:
+            raise SamplingError(f"top_k {self.top_k} is below 0", mend="0 keeps every token")
+        if not 0 <= self.min_p < 1:
+            raise SamplingError(f"min_p {self.min_p} is not at least 0 and below 1", mend="0 keeps every token")
         if self.max_new_tokens < 1:
             raise SamplingError(f"max_new_tokens {self.max_new_tokens} is below 1")
 
@@ -51,17 +93,23 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One drawn token; ``finish_reason`` is set on a request's last. A stop token is drawn like any other."""
+    """One drawn token; ``finish_reason`` is set on a request's last. A stop token is drawn like any other.
+
+    ``stopped_by`` is the stop string that ended the request with finish_reason "stop", None where a token did.
+    """
 
     request_id: int
     token_id: int
     logprob: float
     finish_reason: FinishReason | None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A finished answer: its ids, with the stop token where ``finish_reason`` is "stop", and their logprobs.
+    """A finished answer: its ids, with what stopped it where ``finish_reason`` is "stop", and their logprobs.
+
+    What stopped it is the last token, or the string ``stopped_by`` somewhere in the text (``Stop.cut`` ends before it).
 
     A logprob is log-softmax(logits / temperature) of the drawn id before any truncation (temperature 1 for greedy):
     what a trainer with the same temperature computes.
@@ -70,6 +118,18 @@ class Sample:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
+    stopped_by: str | None = None
+
+
+class NonFiniteLogits(SamplingError):
+    """The model's logits were not finite for ``requests``; they are dropped, all others go on."""
+
+    def __init__(self, requests: Sequence[int]) -> None:
+        self.requests = tuple(requests)
+        names = ", ".join(map(str, self.requests))
+        super().__init__(
+            f"the model's logits are not finite for request {names}", mend="the weights are broken: verify the version"
+        )
 
 
 class Sampler(Protocol):
@@ -85,12 +145,15 @@ def require_exact(params: Params) -> None:
     """Refuse what would make the sampled distribution another one than the trainer's.
 
     Raises:
-        SamplingError: ``top_p`` is below 1, or the temperature is 0.
+        SamplingError: ``top_k``, ``top_p`` or ``min_p`` truncates it, or the temperature is 0.
     """
-    if params.top_p < 1:
-        raise SamplingError(
-            f"top_p {params.top_p} truncates the distribution that training assumes", mend="set top_p = 1 to train"
-        )
+    for name, neutral in (("top_k", 0), ("top_p", 1), ("min_p", 0)):
+        value = getattr(params, name)
+        if value != neutral:
+            raise SamplingError(
+                f"{name} {value} truncates the distribution that training assumes",
+                mend=f"set {name} = {neutral} to train",
+            )
     if params.temperature == 0:
         raise SamplingError(
             "greedy answers have no distribution to train on", mend="set a temperature above 0 to train"
@@ -100,7 +163,8 @@ def require_exact(params: Params) -> None:
 def mismatch(sampled: Sequence[float], trained: Sequence[float]) -> float:
     """How far the trainer's logprobs of sampled tokens are from the sampler's: the mean of exp(|difference|).
 
-    1.0 is perfect agreement; above ``MISMATCH_LIMIT`` an exact sampler and its trainer run different models.
+    1.0 is perfect agreement; above ``MISMATCH_LIMIT`` an exact sampler and its trainer run different models. One with
+    8-bit weights has ``MISMATCH_INT8``, and its answers are trained on with truncated importance weights.
 
     Raises:
         SamplingError: There is nothing to compare, the lengths differ, or a logprob is not finite.

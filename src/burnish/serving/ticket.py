@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from burnish.data import Renderer
+from burnish.data import Renderer, first_stop
 from burnish.monitoring import SERVED
 from burnish.records import Delivery, Document, Exchange, FinishReason, Message, Record
 from burnish.store import now
@@ -74,12 +74,12 @@ class Ticket:
         self.ids.append(id)
         self.logprobs.append(logprob)
         self.text = self.renderer.text(self.ids)
-        found = [(at, stop) for stop in self.ask.stop if (at := self.text.find(stop)) >= 0]
-        if found:
-            at, self.stopped_by = min(found)
+        found = first_stop(self.text, self.ask.stop)
+        if found is not None:
+            at, self.stopped_by = found
             self.text = self.text[:at]
-        self._show(len(self.text) if found else self._sayable())
-        return bool(found)
+        self._show(self._sayable() if found is None else len(self.text))
+        return found is not None
 
     def _sayable(self) -> int:
         """How much of the text can no longer change: half a character and the beginning of a stop string wait."""

@@ -1,0 +1,143 @@
+"""A model's forward over the slot cache in few operators: what the engine runs where the model is of a known form.
+
+Transformers' layers take about forty operators each, in which a decode step of few rows spends as long as in its
+products. Here the projections of one input are one product, a residual is the start of the product that ends in it, and
+nothing is transposed. Its twin is transformers' own forward, which runs wherever a model is of another form.
+
+Axes: T tokens of the step, N of them with logits, D width, H query heads, K key heads, E width of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from burnish.models.attention import refuse
+from burnish.models.layer import LINEARS, fits
+from burnish.sampling.cache import Plan, SlotCache, attend
+from burnish.sampling.packed import INT8_ROUNDING, ROUNDING, Int8Linear, Weights, twin
+
+TRIAL = 6  # tokens on which the first layer is compared with its twin
+
+
+class Layer:
+    """One decoder layer, with weights of its own: the layer that it was made of is not needed any more."""
+
+    def __init__(self, layer: Any, weights: Weights) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.index, self.scale, self.head = int(attention.layer_idx), float(attention.scaling), int(attention.head_dim)
+        self.queries = attention.q_proj.out_features // self.head
+        self.keys = attention.k_proj.out_features // self.head
+        self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
+        self.norms = (attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else None
+        self.qkv = _joined([attention.q_proj, attention.k_proj, attention.v_proj], weights)
+        self.out = _joined([attention.o_proj], weights)
+        self.gate_up = _joined([mlp.gate_proj, mlp.up_proj], weights)
+        self.down = _joined([mlp.down_proj], weights)
+
+    def __call__(self, hidden_TD: Tensor, cos_T1E: Tensor, sin_T1E: Tensor, plan: Plan) -> Tensor:
+        """``sin`` has its first half negated: the halves of a head are swapped, not subtracted."""
+        heads = self.qkv(_normed(hidden_TD, self.before)).view(len(hidden_TD), -1, self.head)
+        turned = heads[:, : self.queries + self.keys]
+        if self.norms:
+            parts = turned.split([self.queries, self.keys], 1)
+            turned = torch.cat([_normed(part, norm) for part, norm in zip(parts, self.norms, strict=True)], 1)
+        turned = torch.addcmul(turned * cos_T1E, turned.roll(self.head // 2, -1), sin_T1E)
+        query_THE, key_TKE = turned.split([self.queries, self.keys], 1)
+        mixed_THE = attend(self.index, query_THE, key_TKE, heads[:, self.queries + self.keys :], self.scale, plan)
+        hidden_TD = self.out(mixed_THE.flatten(1), hidden_TD)
+        gate, up = self.gate_up(_normed(hidden_TD, self.between)).chunk(2, -1)
+        return self.down(F.silu(gate).mul_(up), hidden_TD)
+
+
+class Decoder:
+    """A causal language model taken apart into layers; it owns the model, whose own layers are gone."""
+
+    def __init__(self, module: Any, first: Layer, weights: Weights) -> None:
+        self._trunk = module.model
+        self._layers = [first]
+        layers, self._trunk.layers = list(self._trunk.layers)[1:], nn.ModuleList()
+        for layer in layers:
+            self._layers.append(Layer(layer, weights))
+        self._head = module.lm_head = twin(module.lm_head, weights)
+
+    @classmethod
+    def of(cls, module: Any, weights: Weights) -> Decoder | None:
+        """The decoder of a model, or None: it is of another form, or its first layer disagrees with its twin."""
+        layers = getattr(getattr(module, "model", None), "layers", [])
+        if weights == "plain" or not layers or refuse(module.config) or type(module.lm_head) is not nn.Linear:
+            return None
+        if module.device.type != "cpu" or not all(map(_plain, layers)):
+            return None
+        first = Layer(layers[0], weights)
+        products = (first.qkv, first.out, first.gate_up, first.down)
+        if any(type(product) is nn.Linear for product in products) or not _agrees(first, layers[0], module):
+            return None
+        return cls(module, first, weights)
+
+    @property
+    def weights(self) -> Weights:
+        """ "int8" where every layer has an 8-bit twin, else "exact"."""
+        first = self._layers[0]
+        products = (first.qkv, first.out, first.gate_up, first.down, self._head)
+        return "int8" if all(isinstance(product, Int8Linear) for product in products) else "exact"
+
+    def __call__(self, plan: Plan, last: list[int]) -> Tensor:
+        """Logits [N, V] after the tokens at ``last``."""
+        hidden_TD = self._trunk.embed_tokens(torch.tensor(plan.ids))
+        cos_T1E, sin_T1E = _angles(self._trunk, hidden_TD, plan.positions_T)
+        for layer in self._layers:
+            hidden_TD = layer(hidden_TD, cos_T1E, sin_T1E, plan)
+        logits_NV: Tensor = self._head(_normed(hidden_TD[last], self._trunk.norm))
+        return logits_NV
+
+
+def _plain(layer: Any) -> bool:
+    return fits(layer) and all(type(layer.get_submodule(name)) is nn.Linear for name in LINEARS)
+
+
+def _joined(linears: list[nn.Linear], weights: Weights) -> nn.Module:
+    """Linear layers of one input as one."""
+    one = linears[0]
+    if len(linears) > 1:
+        one = nn.Linear(one.in_features, sum(part.out_features for part in linears), bias=False, device="meta")
+        one.weight = nn.Parameter(torch.cat([part.weight.detach() for part in linears]), requires_grad=False)
+        if linears[0].bias is not None:
+            one.bias = nn.Parameter(torch.cat([part.bias.detach() for part in linears]), requires_grad=False)
+    return twin(one, weights)
+
+
+def _normed(x: Tensor, norm: Any) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
+
+
+def _angles(trunk: Any, hidden_TD: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor]:
+    cos_1TE, sin_1TE = trunk.rotary_emb(hidden_TD[None], positions_T[None])
+    sin_T1E = sin_1TE[0, :, None].clone()
+    sin_T1E[..., : sin_T1E.shape[-1] // 2].neg_()
+    return cos_1TE[0, :, None], sin_T1E
+
+
+@torch.inference_mode()
+def _agrees(made: Layer, layer: Any, module: Any) -> bool:
+    """Whether the layer gives what transformers' gives: a few tokens of a prompt, and one that follows them."""
+    hidden_TD = module.model.embed_tokens(torch.arange(TRIAL) % module.config.vocab_size)
+    found, wanted = [], []
+    caches = SlotCache(1), SlotCache(1)
+    for start, stop in ((0, TRIAL - 1), (TRIAL - 1, TRIAL)):
+        part_TD, plans = hidden_TD[start:stop], [Plan(cache, TRIAL) for cache in caches]
+        for plan in plans:
+            plan.cache.reserve(1, TRIAL)
+            plan.add(0, start, [0] * (stop - start))
+            plan.seal(hidden_TD.device, hidden_TD.dtype)
+        cos_T1E, sin_T1E = _angles(module.model, part_TD, plans[0].positions_T)
+        found.append(made(part_TD, cos_T1E, sin_T1E, plans[0]) - part_TD)
+        turns = module.model.rotary_emb(part_TD[None], plans[1].positions_T[None])
+        wanted.append(layer(part_TD[None], position_embeddings=turns, plan=plans[1])[0] - part_TD)
+    apart, size = torch.cat(found) - torch.cat(wanted), torch.cat(wanted)
+    if isinstance(made.qkv, Int8Linear):
+        return bool(apart.square().mean() <= (4 * INT8_ROUNDING) ** 2 * size.square().mean())
+    return bool(apart.abs().max() <= ROUNDING * size.abs().max())

@@ -1,0 +1,87 @@
+"""The decoder is the model's own forward in fewer operators, and stays away where it is not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from burnish.sampling import MISMATCH_INT8, Engine, Params, Weights, decoder, mismatch
+from burnish.sampling.decoder import Decoder, Layer
+from sampling.conftest import Build
+
+PARAMS = Params(max_new_tokens=20, seed=3)
+
+
+@pytest.mark.parametrize("changes", [{}, {"attention_bias": True, "mlp_bias": True}], ids=["plain", "biases"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])
+def test_logits_are_those_of_the_models_own_forward(
+    kind: str, changes: dict[str, bool], build: Build, prompts: list[list[int]]
+) -> None:
+    if kind != "llama" and changes:
+        changes = {"attention_bias": True}
+    twins = [build(kind, **changes) for _ in range(2)]
+    for model in twins:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias") or "norm" in name:
+                    torch.manual_seed(len(name))
+                    parameter.normal_(1.0)
+    fast, slow = Engine(twins[0], slots=6), Engine(twins[1], slots=6, weights="plain")
+    assert isinstance(fast._decoder, Decoder)
+    assert slow._decoder is None
+    made, wanted = (engine.sample(prompts, 2, PARAMS) for engine in (fast, slow))
+    for ours, theirs in zip(made, wanted, strict=True):
+        assert [s.ids for s in ours] == [s.ids for s in theirs]
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+
+
+def test_eight_bits_stay_within_their_budget(build: Build, prompts: list[list[int]]) -> None:
+    exact, rounded = Engine(build(), slots=16), Engine(build(), slots=16, weights="int8")
+    assert (exact.weights, rounded.weights) == ("exact", "int8")
+    groups = [engine.sample(prompts, 12, Params(max_new_tokens=30, seed=1)) for engine in (exact, rounded)]
+    flat = [[s for group in made for s in group] for made in groups]
+    # equal seeds draw equal ids until rounding decides: until there the logprobs are of the same tokens
+    pairs = []
+    for one, other in zip(*flat, strict=True):
+        same = next((i for i, (a, b) in enumerate(zip(one.ids, other.ids, strict=True)) if a != b), len(one.ids))
+        pairs += list(zip(one.logprobs[:same], other.logprobs[:same], strict=True))
+    assert len(pairs) > 300
+    assert 1.001 < mismatch(*zip(*pairs, strict=True)) < MISMATCH_INT8
+
+
+@pytest.mark.parametrize("weights", ["exact", "int8"])
+def test_a_first_layer_that_disagrees_leaves_the_models_own_forward(
+    weights: Weights, build: Build, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Layer.__call__
+
+    def wrong(self: Layer, hidden_TD: Tensor, *others: object) -> Tensor:
+        return hidden_TD + 1.2 * (honest(self, hidden_TD, *others) - hidden_TD)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Layer, "__call__", wrong)
+    engine = Engine(build(), weights=weights)
+    assert engine._decoder is None
+    assert engine.weights == "plain"
+    if weights == "exact":
+        wanted = Engine(build(), weights="plain").sample(prompts, 1, PARAMS)
+        assert [s.ids for (s,) in engine.sample(prompts, 1, PARAMS)] == [s.ids for (s,) in wanted]
+
+
+def test_only_models_of_the_form_are_taken_apart(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    for changes in ({"hidden_act": "gelu"}, {"attention_dropout": 0.1}):
+        assert Engine(build(**changes))._decoder is None
+    assert Engine(build().to(torch.bfloat16))._decoder is None
+    monkeypatch.setattr(decoder, "twin", lambda linear, weights: linear)
+    assert Engine(build())._decoder is None
+
+
+def test_the_engine_frees_the_weights_that_it_laid_out(build: Build) -> None:
+    model = build()
+    before = sum(p.numel() for p in model.parameters())
+    engine = Engine(model)
+    assert math.isclose(sum(p.numel() for p in engine._module.parameters()), 97 * 32 + 32)
+    assert before > 97 * 32 + 32
