@@ -231,4 +231,25 @@ MUTATIONS = [
         new="params.stop.found(self.ids[-1:])",
         tests=TESTS + "engine.py::test_a_stop_string_ends_the_answer_and_its_ids_stay",
     ),
+    Mutation(
+        name="a remote answer without token ids is tokenised or empty",
+        file=HERE + "remote.py",
+        old="        if not ids:\n",
+        new="        ids = ids or [0]\n        if not ids:\n",
+        tests=TESTS + "remote.py::test_what_cannot_be_trained_on_is_refused",
+    ),
+    Mutation(
+        name="a remote server reads another prompt",
+        file=HERE + "remote.py",
+        old="if read is not None and list(read) != prompt:",
+        new="if False:",
+        tests=TESTS + "remote.py::test_what_cannot_be_trained_on_is_refused",
+    ),
+    Mutation(
+        name="remote logprobs are of another temperature",
+        file=HERE + "remote.py",
+        old="if params.temperature not in (0, 1) and not self.tempered:",
+        new="if False:",
+        tests=TESTS + "remote.py::test_logprobs_of_another_temperature_are_refused",
+    ),
 ]

@@ -139,7 +139,7 @@ def test_top_k_draws_from_the_most_likely_and_min_p_from_the_likely_enough() -> 
     assert kept(top_p=0.8, min_p=0.5) == {1, 2}
 
 
-LIMITS = [{"top_k": 40}, {"top_p": 0.8}, {"min_p": 0.1}, {"top_k": 60, "top_p": 0.9, "min_p": 0.02}, {"min_p": 1e-4}]
+LIMITS = [{"top_k": 40}, {"top_p": 0.8}, {"min_p": 0.05}, {"top_k": 60, "top_p": 0.9, "min_p": 0.02}, {"min_p": 1e-4}]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

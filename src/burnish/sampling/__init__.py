@@ -2,6 +2,7 @@
 
 from burnish.sampling.engine import Engine, sample
 from burnish.sampling.packed import Weights
+from burnish.sampling.remote import RemoteSampler
 from burnish.sampling.request import (
     MISMATCH_INT8,
     MISMATCH_LIMIT,
@@ -25,6 +26,7 @@ __all__ = [
     "Event",
     "NonFiniteLogits",
     "Params",
+    "RemoteSampler",
     "Request",
     "Sample",
     "Sampler",
