@@ -12,8 +12,6 @@ import torch
 
 from burnish.config import Rl
 from burnish.config.algorithms import READS
-from burnish.models.adapters import Lora
-from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.models.value import Critic
 from burnish.objectives import Answer, Outputs, Tree, pack
@@ -177,17 +175,6 @@ def test_an_own_credit_function_is_a_row_too() -> None:
     own = Part("mine:credit", lambda rewards_NG: [[r * 10 for r in group] for group in rewards_NG], "", ())
     ours = plan_of(Rl(algorithm="mine:credit"), 0.1, LONGEST, own)
     assert advantages(ours.lesson(measured(), 0.0)[0])[3] == [20.0] * 4
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    torch.set_num_threads(1)
-    base = LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path_factory.mktemp("cache")))
-    policy = base.sibling(lora=Lora(4), trainable=True, seed=3)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in policy.parameters().values():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return policy
 
 
 def critic_on(model: LanguageModel) -> Critic:

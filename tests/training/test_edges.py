@@ -90,7 +90,7 @@ def one_update(
         learner.parameters(), lambda s: learner.logp(s, entropy=True), rollouts, plan.terms, settings, folder, Silent()
     )
     figures = loop.update(0, rollouts.window(0))
-    moved = sum(float((p - before[name]).abs().sum()) for name, p in learner.parameters().items())
+    moved = sum(float((p - before[name]).detach().abs().sum()) for name, p in learner.parameters().items())
     return figures, moved
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ import torch
 
 from burnish.config.algorithms import Knobs
 from burnish.errors import TrainingError
-from burnish.models.adapters import Lora
-from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import pack
 from burnish.records import Message, Row
@@ -23,17 +20,6 @@ from burnish.sampling import Engine, Params, Sample
 from burnish.training.algorithms import ALGORITHMS
 from burnish.training.plan import Inner, Leash, Plan
 from burnish.training.rollouts import Rollouts
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    torch.set_num_threads(1)
-    base = LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path_factory.mktemp("cache")))
-    policy = base.sibling(lora=Lora(4), trainable=True, seed=3)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in policy.parameters().values():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return policy
 
 
 def paid(rewards: list[list[float]]) -> Scores:

@@ -130,9 +130,8 @@ class Recipe(Table):
     @property
     def vote_kinds(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
         """The kinds of vote that a stage of the recipe learns from."""
-        if self.reward is not None:
-            return self.reward.votes
-        return self.preference.votes if self.preference is not None else ()
+        learner = self.reward or self.preference
+        return learner.votes if learner is not None else ()
 
     @model_validator(mode="after")
     def stages_fit(self) -> Recipe:

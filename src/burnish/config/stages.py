@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -104,6 +104,24 @@ class Passes(Paced):
         return self
 
 
+class FromJudgements(Passes):
+    """A stage that learns from what was said of answers: in rows of data.preferences, in votes, or in both."""
+
+    waits_by: ClassVar[str]  # the key that says how many votes the stage waits for
+    learn_from: Annotated[tuple[Literal["rows", "compare", "edit", "thumb"], ...], Field(min_length=1)]
+
+    @property
+    def votes(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
+        """The kinds of vote among what it learns from."""
+        return tuple(kind for kind in self.learn_from if kind != "rows")
+
+    @model_validator(mode="after")
+    def votes_are_waited_for(self) -> FromJudgements:
+        if getattr(self, self.waits_by) != default_of(self, self.waits_by) and not self.votes:
+            raise ValueError(f'{self.waits_by} has no use where learn_from is ["rows"]')
+        return self
+
+
 class Sft(Passes):
     """Supervised fine-tuning on the answers of the training rows."""
 
@@ -153,8 +171,10 @@ class Sft(Passes):
         return self
 
 
-class Preference(Passes):
+class Preference(FromJudgements):
     """Preference optimisation: learn from which answer is better, without a reward model and without sampling."""
+
+    waits_by = "min_votes"
 
     method: Literal["dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"] | PartName = Field(
         default="dpo",
@@ -197,27 +217,17 @@ class Preference(Passes):
         default="auto", description="Passes; auto aims at 32 updates or more, in at most 3 passes."
     )
 
-    @property
-    def votes(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
-        """The kinds of vote among what it learns from."""
-        return tuple(kind for kind in self.learn_from if kind != "rows")
 
-    @model_validator(mode="after")
-    def votes_are_waited_for(self) -> Preference:
-        if self.min_votes != default_of(self, "min_votes") and not self.votes:
-            raise ValueError('min_votes has no use where learn_from is ["rows"]')
-        return self
-
-
-class Reward(Passes):
+class Reward(FromJudgements):
     """A reward learned from comparisons."""
+
+    waits_by = "min_comparisons"
 
     models: Positive = Field(
         default=1,
         description="Reward models learned from the same votes under different seeds: the reward is their mean, and "
         "their deviation says how sure it is.",
     )
-
     learn_from: Annotated[tuple[Literal["rows", "compare", "edit"], ...], Field(min_length=1)] = Field(
         default=("compare",), description='Kinds of vote it learns from, and "rows" of data.preferences.'
     )
@@ -229,14 +239,3 @@ class Reward(Passes):
         default="auto",
         description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds.",
     )
-
-    @property
-    def votes(self) -> tuple[Literal["compare", "edit"], ...]:
-        """The kinds of vote among what it learns from."""
-        return tuple(kind for kind in self.learn_from if kind != "rows")
-
-    @model_validator(mode="after")
-    def votes_are_waited_for(self) -> Reward:
-        if self.min_comparisons != default_of(self, "min_comparisons") and not self.votes:
-            raise ValueError('min_comparisons has no use where learn_from is ["rows"]')
-        return self

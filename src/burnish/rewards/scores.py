@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from burnish.errors import TrainingError
@@ -56,6 +56,13 @@ class Scores:
     failed: Mapping[str, int] = field(default_factory=dict)
     why: str | None = None
     more: Mapping[str, float] = field(default_factory=dict)
+
+    def at(self, places: Sequence[int]) -> Scores:
+        """The rewards of the prompts at these places; what is counted and measured over all stays as it is."""
+        parts = {name: [found[n] for n in places] for name, found in self.parts.items()}
+        tokens = self.tokens and [self.tokens[n] for n in places]
+        total, kept = [self.total[n] for n in places], [self.kept[n] for n in places]
+        return replace(self, total=total, parts=parts, kept=kept, tokens=tokens)
 
     def figures(self) -> dict[str, float]:
         """The mean of each part over all answers, as ``reward/NAME``, how often it failed, and what it measured."""
@@ -130,11 +137,8 @@ def rewarded(
         what = f"no prompt of {len(asked)} has {least} answers with a reward"
         raise TrainingError(f"{what}: {scores.why}" if scores.why else what, mend="mend the part of the reward")
     chosen = [[samples[n][g] for g in scores.kept[n]] for n in places]
-    parts = {name: [found[n] for n in places] for name, found in scores.parts.items()}
-    tokens = scores.tokens and [scores.tokens[n] for n in places]
     whole = [list(range(len(group))) for group in chosen]
-    left = Scores([scores.total[n] for n in places], parts, whole, tokens, scores.failed, scores.why, scores.more)
-    return [asked[n] for n in places], chosen, left
+    return [asked[n] for n in places], chosen, replace(scores.at(places), kept=whole)
 
 
 def _scale(part: Weighted, values: list[list[float]], known: dict[str, Any], rollout: int | None) -> Moments:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -23,12 +22,11 @@ import httpx
 from burnish.errors import SamplingError
 from burnish.progress import Progress, Silent
 from burnish.records import FinishReason, Json
+from burnish.sampling.endpoint import WAIT, Refused, Unanswered, ask, client_of
 from burnish.sampling.request import Params, Sample
 
 ATTEMPTS = 5
-WAIT = 1.0  # seconds before the second attempt, twice as long before each further one
 AT_ONCE = 8  # prompts in flight; the server batches them and runs a prompt's answers together
-AGAIN = (408, 409, 425, 429)  # and everything from 500 up: the same request may succeed later
 # A model's generation_config would else be the server's default; -1 and 0 keep every token.
 NEUTRAL: Mapping[str, Json] = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
@@ -66,8 +64,8 @@ class RemoteSampler:
                 f"the logprobs of {self.url} are of temperature 1, the answers of {params.temperature}",
                 mend="run the server with --logprobs-mode processed_logprobs and say tempered=True, or sample at 1",
             )
-        progress, headers = progress or Silent(), {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        with httpx.Client(timeout=self.timeout, headers=headers) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+        progress = progress or Silent()
+        with client_of(self.key, self.timeout) as client, ThreadPoolExecutor(AT_ONCE) as pool:
             asked = [
                 pool.submit(self._group, client, list(prompt), n, params, place) for place, prompt in enumerate(prompts)
             ]
@@ -90,28 +88,12 @@ class RemoteSampler:
         return [self._sample(choice, body, prompt, params) for choice in choices]
 
     def _post(self, client: httpx.Client, body: Mapping[str, Json]) -> dict[str, Any]:
-        why = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(self.wait * 2 ** (attempt - 1))
-            try:
-                response = client.post(f"{self.url.rstrip('/')}/completions", json=body)
-            except httpx.HTTPError as error:
-                why = f"{self.url} cannot be reached: {type(error).__name__}"
-                continue
-            if response.status_code >= 500 or response.status_code in AGAIN:
-                why = f"{self.url} answered {response.status_code}"
-                continue
-            if response.status_code != 200:
-                raise SamplingError(f"{self.url} answered {response.status_code}: {response.text[:200]!r}")
-            try:
-                found = response.json()
-            except ValueError:
-                found = None
-            if isinstance(found, dict):
-                return found
-            why = f"{self.url} answered with what is not a JSON object"
-        raise SamplingError(f"{why} ({ATTEMPTS} attempts)", mend="see that the server runs, and run again")
+        try:
+            return ask(client, f"{self.url.rstrip('/')}/completions", body, self.url, _object, ATTEMPTS, self.wait)
+        except Unanswered as error:
+            raise SamplingError(str(error), mend="see that the server runs, and run again") from error
+        except Refused as error:
+            raise SamplingError(str(error)) from error
 
     def _sample(self, choice: Mapping[str, Any], body: Mapping[str, Any], prompt: list[int], params: Params) -> Sample:
         ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
@@ -168,3 +150,13 @@ def _body(model: str, prompt: list[int], n: int, params: Params, place: int) -> 
         "skip_special_tokens": False,
     }
     return body | dict(NEUTRAL) | ({"stop": list(params.stop.strings)} if params.stop else {})
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        found = response.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Unanswered("answered with what is not a JSON object")
+    return found

@@ -16,7 +16,7 @@ from burnish.objectives.stream import Answer, Tree
 from burnish.objectives.unpaired import mismatch
 from burnish.parts import Part
 from burnish.records import Record, Row
-from burnish.rewards.pairs import Label, Pair, labels_of, pairs_of
+from burnish.rewards.pairs import Label, Pair, labels_of, pairs_of, row_pair
 from burnish.store import Store, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
@@ -29,6 +29,11 @@ class Judged:
 
     trees: list[Tree]
     held: list[bool]
+
+
+def judged_rows(learn_from: Sequence[str], dataset: Record | None, store: Store) -> list[Row]:
+    """The rows of data.preferences, where a stage learns from "rows" and there is a dataset to take them from."""
+    return store.datasets.rows(dataset.id, "preferences") if "rows" in learn_from and dataset is not None else []
 
 
 def method_of(recipe: Recipe, rows: Sequence[Row] = (), own: Part | None = None) -> tuple[Method, dict[str, float]]:
@@ -145,11 +150,10 @@ def _votes(
 
 
 def _of_row(row: Row, task: ChatTask, labels: bool) -> list[Tree]:
-    prompt = task.prompt_ids(row)
-    answer = task.renderer.answer(row.answer or "")
     if row.rejected is None:
-        return [task.labelled(prompt, answer, float(bool(row.label)), row=row.number)]
-    pair = task.pair(prompt, answer, task.renderer.answer(row.rejected), 1.0, row=row.number)
+        answer = task.renderer.answer(row.answer or "")
+        return [task.labelled(task.prompt_ids(row), answer, float(bool(row.label)), row=row.number)]
+    pair = row_pair(row, task).tree(task, row.number)
     if row.margin is not None:
         pair = Tree(pair.prompt, pair.answers, {**pair.streams, "margin": row.margin})
     return _of_pair(pair, labels)

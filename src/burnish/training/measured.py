@@ -52,11 +52,7 @@ class Measured:
         def take(groups: Sequence[T]) -> list[T]:
             return [groups[place] for place in places]
 
-        mine = self.scores
-        parts = {name: take(found) for name, found in mine.parts.items()}
-        tokens = None if mine.tokens is None else take(mine.tokens)
-        scores = replace(mine, total=take(mine.total), parts=parts, kept=take(mine.kept), tokens=tokens)
-        return Measured(take(self.samples), scores, take(self.trees), self.drawn)
+        return Measured(take(self.samples), self.scores.at(places), take(self.trees), self.drawn)
 
     def __add__(self, other: Measured) -> Measured:
         mine, theirs = self.scores, other.scores

@@ -61,11 +61,11 @@ class Plan:
             TrainingError: A reward is of no use to the algorithm.
         """
         figures: dict[str, float] = {}
-        rewards = measured.scores.total
+        rewards, drawn = measured.scores.total, measured.own()
         if self.shaping is not None:
             added = [[self.shaping(len(s.ids)) if s.logprobs else 0.0 for s in group] for group in measured.samples]
             rewards = [[a + b for a, b in zip(*both, strict=True)] for both in zip(rewards, added, strict=True)]
-            figures["reward/overlong"] = sum(map(sum, added)) / sum(map(len, measured.own().samples))
+            figures["reward/overlong"] = sum(map(sum, added)) / sum(map(len, drawn.samples))
         penalty = None
         if self.kl.in_reward:
             figures["kl_weight"] = kl_weight
@@ -73,7 +73,7 @@ class Plan:
         trees = self.credit(Graded(measured.trees, rewards, measured.scores.tokens, penalty))
         if self.critic:
             figures["value_explained"] = _explained(trees)
-        return _told_apart(trees), {**figures, "idle_share": _idle(measured.own().trees, trees)}
+        return _told_apart(trees), {**figures, "idle_share": _idle(drawn.trees, trees)}
 
 
 def plan_of(rl: Rl, kl_weight: float, longest: int, own: Part | None = None) -> Plan:

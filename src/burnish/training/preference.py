@@ -21,7 +21,7 @@ from burnish.records import Json, Record, Row
 from burnish.store import Store, Work, derive_seed
 from burnish.training.adapting import adapted, keyed_adapt
 from burnish.training.boundaries import keep_boundaries
-from burnish.training.judged import Judged, gather_judged, method_of, method_settings
+from burnish.training.judged import Judged, gather_judged, judged_rows, method_of, method_settings
 from burnish.training.passes import Learner, learn
 from burnish.training.remembered import Remembered, with_reference
 from burnish.training.settings import Choice, keyed, preference_settings, said, shown
@@ -53,7 +53,7 @@ def train_preference(
     """
     assert recipe.preference is not None
     table = recipe.preference
-    rows = store.datasets.rows(dataset.id, "preferences") if "rows" in table.learn_from else []
+    rows = judged_rows(table.learn_from, dataset, store)
     method, values = method_of(recipe, rows, own)
     own_keys = method_settings(recipe, method, values)
     choices = preference_settings(recipe, len(rows) + (_votes(snapshot) if snapshot else 0))

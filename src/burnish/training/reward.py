@@ -27,6 +27,7 @@ from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adaptation, keyed_adapt
 from burnish.training.boundaries import keep_boundaries
+from burnish.training.judged import judged_rows
 from burnish.training.passes import Learner, learn, watched
 from burnish.training.settings import LOOKED_AT, Choice, keyed, reward_settings, shown
 
@@ -62,7 +63,7 @@ def train_reward(
     """
     assert recipe.reward is not None
     table = recipe.reward
-    rows = _rows(recipe, store, dataset)
+    rows = judged_rows(table.learn_from, dataset, store)
     cast = dict(snapshot.body["by_source"]) if snapshot is not None else {}
     choices = reward_settings(recipe, len(rows) + int(sum(cast.values())))
     work = _work(recipe, (start, snapshot, dataset if rows else None), choices, model, half)
@@ -141,14 +142,6 @@ def _votes(
         halves = disjoint_halves(votes, prompts_of(store, votes), derive_seed(recipe.seed, "halves"))
         votes = halves.first if half == "first" else halves.second
     return votes
-
-
-def _rows(recipe: Recipe, store: Store, dataset: Record | None) -> list[Row]:
-    """The preference rows that it learns from, each with two answers."""
-    assert recipe.reward is not None
-    if "rows" not in recipe.reward.learn_from or dataset is None:
-        return []
-    return store.datasets.rows(dataset.id, "preferences")
 
 
 def _pairs(

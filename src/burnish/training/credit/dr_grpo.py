@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from burnish.training.credit.grpo import require_groups
+from burnish.training.credit.grpo import from_mean
 
 
 def advantages(rewards_NG: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -23,5 +23,4 @@ def advantages(rewards_NG: Sequence[Sequence[float]]) -> list[list[float]]:
     Raises:
         ValueError: A group of one, or a reward that is not finite.
     """
-    require_groups(rewards_NG)
-    return [[r - sum(rewards_G) / len(rewards_G) for r in rewards_G] for rewards_G in rewards_NG]
+    return from_mean(rewards_NG)

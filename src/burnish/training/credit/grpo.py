@@ -24,10 +24,19 @@ def advantages(rewards_NG: Sequence[Sequence[float]], scale: Literal["group", "b
     Raises:
         ValueError: A group of one, or a reward that is not finite.
     """
-    require_groups(rewards_NG)
-    apart = [[r - sum(rewards_G) / len(rewards_G) for r in rewards_G] for rewards_G in rewards_NG]
+    apart = from_mean(rewards_NG)
     together = _deviation([a for group in apart for a in group])
     return [_divided(group, together if scale == "batch" else _deviation(group)) for group in apart]
+
+
+def from_mean(rewards_NG: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Each answer's reward less its group's mean.
+
+    Raises:
+        ValueError: See ``require_groups``.
+    """
+    require_groups(rewards_NG)
+    return [[r - sum(rewards_G) / len(rewards_G) for r in rewards_G] for rewards_G in rewards_NG]
 
 
 def require_groups(rewards_NG: Sequence[Sequence[float]]) -> None:
