@@ -6,6 +6,7 @@ from mutations.case import Mutation
 
 MODELS, TRAINING = "src/burnish/models/", "src/burnish/training/"
 ON_PLACE = "tests/training/test_place.py::test_"
+ELSEWHERE = "tests/training/test_elsewhere.py::test_a_device_that_is_not_the_hosts_trains_the_same"
 IN_BFLOAT16 = ON_PLACE + "bfloat16_learns_as_float32_does_and_resumes_with_the_same_bits"
 
 MUTATIONS = [
@@ -43,5 +44,61 @@ MUTATIONS = [
         "tensor.to(here[name].device, torch.float32)",
         "tensor.to(here[name].device, here[name].dtype)",
         ON_PLACE + "what_is_saved_is_float32_and_comes_back_so",
+    ),
+    Mutation(
+        "rewards that were saved in bfloat16 are compared with nothing",
+        MODELS + "artifacts.py",
+        "_coarser(SCORED, body, parent)",
+        "_coarser(LOADED, body, parent)",
+        ON_PLACE + "a_version_and_its_reward_model_come_back_in_either_dtype",
+    ),
+    Mutation(
+        "a reward head is made on the host",
+        MODELS + "reward.py",
+        "torch.zeros(trunk.head.shape[1], device=trunk.device)",
+        "torch.zeros(trunk.head.shape[1])",
+        ELSEWHERE + "[reward]",
+    ),
+    Mutation(
+        "an adapter stays on the host",
+        MODELS + "attaching.py",
+        "lora_A.to(base.weight.device), lora_B.to(base.weight.device)",
+        "lora_A, lora_B",
+        ELSEWHERE + "[sft]",
+    ),
+    Mutation(
+        "a mask is made on the host",
+        MODELS + "attention.py",
+        "torch.ones(length, depth + length, dtype=torch.bool, device=query.device)",
+        "torch.ones(length, depth + length, dtype=torch.bool)",
+        ELSEWHERE + "[dpo]",
+    ),
+    Mutation(
+        "logprobs stay on the device, where the terms are not",
+        MODELS + "language.py",
+        "Outputs(stream.here(found.logp_S)",
+        "Outputs(found.logp_S",
+        ELSEWHERE + "[sft]",
+    ),
+    Mutation(
+        "a teacher's tokens stay on the host",
+        MODELS + "distillation.py",
+        "Top(self.model.here(top.ids), self.model.here(top.logp))",
+        "top",
+        ELSEWHERE,
+    ),
+    Mutation(
+        "a resumed optimizer stays on the host",
+        TRAINING + "optimizer.py",
+        "value.to(self.parameters[name].device) if value.dim() else value",
+        "value",
+        ELSEWHERE + "[sft]",
+    ),
+    Mutation(
+        "the sampler's positions are made on the host",
+        "src/burnish/sampling/cache.py",
+        "self.positions_T = torch.tensor(self.positions, device=device)",
+        "self.positions_T = torch.tensor(self.positions)",
+        ELSEWHERE + "[rl]",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from burnish.config import host
-from burnish.errors import ConfigError
+from burnish.data.render import Renderer
+from burnish.errors import ConfigError, ModelError
 from burnish.models.adapters import Lora
+from burnish.models.artifacts import load_reward, load_version, save_reward, save_version
 from burnish.models.base import resolve_base
 from burnish.models.freezing import Full
 from burnish.models.language import LanguageModel
@@ -20,8 +23,10 @@ from burnish.models.place import place
 from burnish.models.reward import RewardModel
 from burnish.objectives import pack
 from burnish.progress import Silent
+from burnish.store import Work, open_store
 from burnish.training import checkpoint
 from burnish.training.remembered import Remembered, with_reference
+from training import test_preference
 from training.kinds import KINDS, UPDATES, Run, rows
 
 
@@ -138,3 +143,51 @@ def test_a_checkpoint_says_where_and_how_exactly(
     found = checkpoint.load(tmp_path / "run")
     assert found is not None
     assert (found.state["conditions"]["device"], found.state["conditions"]["dtype"]) == ("cpu", "bfloat16")
+
+
+def test_a_version_and_its_reward_model_come_back_in_either_dtype(
+    base: Callable[[], LanguageModel], tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(host.DTYPE, "bfloat16")
+    store, renderer = open_store(tmp_path / "store"), Renderer.from_folder(tiny_model_folder, "Be kind.")
+    model = base().trainable(Lora(4))
+    for parameter in model.parameters().values():
+        parameter.data.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    body = save_version(store, model, renderer, stage="sft", settings={})
+    version = store.once(Work("version", "sft", 1, {}, (), 0, "tiny"), lambda: body)
+    loaded = load_version(store, version)
+    reward = RewardModel.on(loaded.model, Lora(4), layers=1, seed=0)
+    for parameter in reward.parameters().values():
+        parameter.data.normal_(std=0.2, generator=torch.Generator().manual_seed(2))
+    record = store.once(
+        Work("reward", "reward", 1, {}, (), 0, "tiny"), lambda: save_reward(store, reward, loaded, version)
+    )
+    (stream,) = pack(rows(2), 1000)
+
+    def said() -> tuple[torch.Tensor, torch.Tensor]:
+        logp_S = load_version(store, version).model.logp(stream).logp_S
+        assert logp_S is not None
+        return logp_S, load_reward(store, record).scores(stream)
+
+    rounded = said()
+    assert torch.equal(rounded[0], model.logp(stream).logp_S) and torch.equal(rounded[1], reward.scores(stream))  # type: ignore[arg-type]
+    monkeypatch.delenv(host.DTYPE)
+    for exact, other in zip(said(), rounded, strict=True):
+        assert not torch.equal(exact, other)
+        torch.testing.assert_close(exact, other, rtol=0.05, atol=0.1)
+    wrong = dataclasses.replace(record, body={**record.body, "scores": [s * 1.2 for s in record.body["scores"]]})
+    with pytest.raises(ModelError, match="than when it was saved"):
+        load_reward(store, wrong)
+
+
+def test_the_dtype_is_shown_and_does_work_that_is_done_not_again(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(host.DTYPE, "bfloat16")
+    project = test_preference.make(tmp_path, tiny_model_folder, test_preference.shorter(16))
+    record = test_preference.run(project, {"epochs": 1})
+    assert record.body["probe"]["dtype"] == "bfloat16"
+    made_with = project.store.made_with(record.id)["libraries"]
+    assert (made_with["device"], made_with["dtype"]) == ("cpu", "bfloat16")
+    monkeypatch.delenv(host.DTYPE)
+    assert test_preference.run(project, {"epochs": 1}) == record

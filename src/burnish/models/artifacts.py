@@ -18,7 +18,7 @@ from burnish.errors import ModelError
 from burnish.models import weights
 from burnish.models.base import WAYS, Base, resolve_base
 from burnish.models.language import LanguageModel
-from burnish.models.place import LOADED
+from burnish.models.place import LOADED, SCORED
 from burnish.models.reward import RewardModel
 from burnish.models.selfcheck import fixed_stream, self_check
 from burnish.objectives import Answer, Tree, pack
@@ -107,7 +107,7 @@ def load_version(
             (progress or Silent()).say(like.message)
     files = store.blobs.tree(body["adapter"]) if body["adapter"] else None
     loaded = Loaded(like.sibling(files, trainable=trainable), _renderer(store, body), like.base)
-    _require_same(body["probe"], probe(loaded.model, loaded.renderer), _loaded(body["probe"], like), where)
+    _require_same(body["probe"], probe(loaded.model, loaded.renderer), _coarser(LOADED, body["probe"], like), where)
     return loaded
 
 
@@ -178,7 +178,9 @@ def load_reward(
     body = record.body
     parent = load_version(store, store.record(body["version"]), cache, like=like).model
     reward = RewardModel.load(parent, store.blobs.tree(body["reward"]))
-    _require_near(record.id, [body["scores"]], [_scores(reward)], _loaded(body, parent) * _spread(body["scores"]))
+    _require_near(
+        record.id, [body["scores"]], [_scores(reward)], _coarser(SCORED, body, parent) * _spread(body["scores"])
+    )
     return reward
 
 
@@ -217,9 +219,9 @@ def _rounded(model: LanguageModel) -> dict[str, Json]:
     return {} if model.dtype == torch.float32 else {"dtype": str(model.dtype).removeprefix("torch.")}
 
 
-def _loaded(saved: Mapping[str, Json], model: LanguageModel) -> float:
+def _coarser(allowed: Mapping[torch.dtype, float], saved: Mapping[str, Json], model: LanguageModel) -> float:
     """How far figures may be from those that were saved: the coarser of both dtypes decides."""
-    return max(LOADED[model.dtype], LOADED[getattr(torch, saved.get("dtype", "float32"))])
+    return max(allowed[model.dtype], allowed[getattr(torch, saved.get("dtype", "float32"))])
 
 
 @torch.no_grad()

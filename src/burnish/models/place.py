@@ -18,6 +18,7 @@ from burnish.errors import ConfigError
 # bfloat16 SmolLM2's paths are up to 0.33 apart, and either is up to 0.26 from float32.
 FLAT = {torch.float32: 1e-4, torch.bfloat16: 1.0}
 LOADED = {torch.float32: 1e-3, torch.bfloat16: 1.0}
+SCORED = {torch.float32: 1e-3, torch.bfloat16: 0.05}  # the same of a reward, as a share of the largest one
 
 
 def place() -> tuple[torch.device, torch.dtype]:

@@ -64,7 +64,7 @@ class RewardModel:
         Raises:
             ModelError: A weight is not finite.
         """
-        head_D = self.head_D.detach().contiguous()
+        head_D = self.head_D.detach().cpu().contiguous()
         if not head_D.isfinite().all():
             raise ModelError("the reward head is not finite", mend="lower reward.learning_rate")
         config = json.dumps({"kind": "scalar head on the last token", "width": len(head_D)}, sort_keys=True)

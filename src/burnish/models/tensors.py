@@ -19,7 +19,7 @@ def written(tensors: Mapping[str, Tensor], base: Base) -> bytes:
     Raises:
         ModelError: One of them is not finite.
     """
-    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     broken = next((name for name, tensor in whole.items() if not tensor.isfinite().all()), None)
     if broken:
         raise ModelError(f"{broken} is not finite", mend="the training that made it diverged: lower its learning rate")
