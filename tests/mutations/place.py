@@ -60,6 +60,13 @@ MUTATIONS = [
         ELSEWHERE + "[reward]",
     ),
     Mutation(
+        "a value head is made on the host",
+        MODELS + "value.py",
+        "torch.zeros(policy.head.shape[1], device=policy.device)",
+        "torch.zeros(policy.head.shape[1])",
+        ELSEWHERE + "[ppo]",
+    ),
+    Mutation(
         "an adapter stays on the host",
         MODELS + "attaching.py",
         "lora_A.to(base.weight.device), lora_B.to(base.weight.device)",
@@ -90,7 +97,7 @@ MUTATIONS = [
     Mutation(
         "a resumed optimizer stays on the host",
         TRAINING + "optimizer.py",
-        "value.to(self.parameters[name].device) if value.dim() else value",
+        'value if slot == "step" else value.to(self.parameters[name].device)',
         "value",
         ELSEWHERE + "[sft]",
     ),
@@ -99,6 +106,6 @@ MUTATIONS = [
         "src/burnish/sampling/cache.py",
         "self.positions_T = torch.tensor(self.positions, device=device)",
         "self.positions_T = torch.tensor(self.positions)",
-        ELSEWHERE + "[rl]",
+        ELSEWHERE + "[grpo]",
     ),
 ]

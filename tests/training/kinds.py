@@ -10,17 +10,20 @@ from typing import Any
 
 import torch
 
+from burnish.config import Rl
 from burnish.models.adapters import Lora
 from burnish.models.distillation import Student, with_top
 from burnish.models.freezing import Full
 from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
+from burnish.models.value import Critic
 from burnish.objectives import METHODS, Answer, Outputs, Stream, Term, Tree, distillation_term, pairwise_term
-from burnish.objectives.terms import kl_term, likelihood_term, policy_term
+from burnish.objectives.terms import likelihood_term
 from burnish.progress import Silent
 from burnish.training.boundaries import keep_boundaries
 from burnish.training.loop import Loop, Settings
 from burnish.training.passes import Epochs
+from burnish.training.plan import plan_of
 from burnish.training.remembered import Remembered, with_reference
 from training.test_rollouts import rollouts_of
 
@@ -71,11 +74,14 @@ def distilled(base: LanguageModel, folder: Path, stored: bool = False) -> Prepar
     return model.parameters(), student.logp, Epochs(trees, 4, 0, every=2), [distillation_term(1.0, stored)], False
 
 
-def rl(base: LanguageModel, folder: Path) -> Prepared:
+def rl(base: LanguageModel, folder: Path, algorithm: str) -> Prepared:
     model = base.trainable(Lora(4))
-    rollouts = rollouts_of(model, reference=base)
-    terms = [policy_term(), kl_term(0.1), rollouts.mismatch_term()]
-    return model.parameters(), partial(model.logp, entropy=True), rollouts, terms, False
+    plan = plan_of(Rl(prompts=2, group=3, algorithm=algorithm), 0.1, 6)
+    learner = Critic(model) if plan.critic else model
+    critic = learner.logp if isinstance(learner, Critic) else None
+    rollouts = rollouts_of(model, reference=base, plan=plan, critic=critic)
+    terms = [*plan.terms, rollouts.mismatch_term()]
+    return learner.parameters(), partial(learner.logp, entropy=True), rollouts, terms, False
 
 
 KINDS: dict[str, Callable[[LanguageModel, Path], Prepared]] = {
@@ -88,7 +94,8 @@ KINDS: dict[str, Callable[[LanguageModel, Path], Prepared]] = {
     "reward": reward,
     "distillation": distilled,
     "distillation, stored": partial(distilled, stored=True),
-    "rl": rl,
+    "grpo": partial(rl, algorithm="grpo"),
+    "ppo": partial(rl, algorithm="ppo"),
 }
 
 

@@ -173,7 +173,10 @@ class LanguageModel:
         """log-softmax(logits / temperature) of the targets [S], and the entropy [S] where asked for."""
         if not self._fits(stream):
             return self.logp_slow(stream, temperature, entropy)
-        hidden_SD = self.hidden(stream, stream.take_S)
+        return self.outputs(self.hidden(stream, stream.take_S), stream, temperature, entropy)
+
+    def outputs(self, hidden_SD: Tensor, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
+        """What ``logp`` says, from the hidden states of the supervised positions."""
         found = project(hidden_SD, self.head, self.here(stream.targets_S), temperature, entropy)
         return Outputs(stream.here(found.logp_S), None if found.entropy_S is None else stream.here(found.entropy_S))
 

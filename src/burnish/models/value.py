@@ -5,11 +5,13 @@ Axes: T packed tokens, S supervised positions, D width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from burnish.models.language import LanguageModel
-from burnish.models.projection import project
+from burnish.models.place import wide
 from burnish.objectives import Outputs, Stream
 
 
@@ -26,8 +28,8 @@ class Critic:
 
     def __init__(self, policy: LanguageModel) -> None:
         self.policy = policy
-        self.head_D = nn.Parameter(torch.zeros(policy.head.shape[1]))
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.head_D = nn.Parameter(torch.zeros(policy.head.shape[1], device=policy.device))
+        self.bias = nn.Parameter(torch.zeros((), device=policy.device))
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name: the policy's, and the head."""
@@ -35,6 +37,6 @@ class Critic:
 
     def logp(self, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
         """As the policy's, with the value of the prefix that each target follows [S]."""
-        hidden_SD = self.policy.hidden(stream)[stream.take_S]
-        found = project(hidden_SD, self.policy.head, stream.targets_S, temperature, entropy)
-        return Outputs(found.logp_S, found.entropy_S, value_S=hidden_SD.float() @ self.head_D + self.bias)
+        hidden_SD = self.policy.hidden(stream, stream.take_S)
+        value_S = stream.here(wide(hidden_SD) @ self.head_D + self.bias)
+        return replace(self.policy.outputs(hidden_SD, stream, temperature, entropy), value_S=value_S)

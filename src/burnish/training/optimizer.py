@@ -64,8 +64,8 @@ class Optimizer:
         slots: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             name, _, slot = key.rpartition("/")
-            # The count of its steps, a single number, is the host's.
-            slots.setdefault(name, {})[slot] = value.to(self.parameters[name].device) if value.dim() else value
+            # The count of its steps is the host's.
+            slots.setdefault(name, {})[slot] = value if slot == "step" else value.to(self.parameters[name].device)
         for name, parameter in self.parameters.items():
             self.adam.state[parameter] = slots.get(name, {})
         self.clear()
