@@ -111,8 +111,22 @@ def test_judging_raters_never_trained(turned: Path) -> None:
 
     store = store_of(turned)
     training = {v.rater for v in votes(store, "tiny", purpose="train")}
-    judging = {v.rater for v in votes(store, "tiny", purpose="judge")}
+    campaign = store.records("tiny", "judgement")[-1].body["campaign"]
+    judging = {v.rater for v in votes(store, "tiny", campaign=campaign)}
     assert len(training) == 3 and len(judging) == 2 and not training & judging
+
+
+def test_raters_were_asked_while_rl_ran_and_their_votes_train_nothing(turned: Path) -> None:
+    from burnish.feedback import comparisons, votes, waiting
+
+    store = store_of(turned)
+    asked = {item.campaign for item in comparisons(store, "tiny") if "-dev-" in item.campaign}
+    assert {name.rpartition("-")[2] for name in asked} == {"2", "4"}
+    assert all(waiting(store, "tiny", name).done == waiting(store, "tiny", name).wanted > 0 for name in asked)
+    training = {v.rater for v in votes(store, "tiny", purpose="train")}
+    fresh = [vote for name in asked for vote in votes(store, "tiny", campaign=name)]
+    assert {vote.rater for vote in fresh} <= training  # those who judge the outcome stay fresh
+    assert not {vote.sequence for vote in fresh} & {v.sequence for v in votes(store, "tiny", purpose="train")}
 
 
 def test_a_changed_key_runs_only_what_depends_on_it(turned: Path, tmp_path: Path) -> None:

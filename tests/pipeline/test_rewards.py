@@ -71,3 +71,8 @@ def test_a_reward_refuses_rows_with_one_answer(tmp_path: Path, tiny_model_folder
         file.write(json.dumps(row | {"label": "good"}) + "\n")
     said = burnish("train", recipe, code=2)
     assert "a reward compares two answers, and 1 rows of data.preferences have one with a label" in said
+
+
+def test_rows_cannot_be_split_between_two_watching_models(tmp_path: Path, tiny_model_folder: Path) -> None:
+    recipe = pairs_project(tmp_path, tiny_model_folder, ROWS.replace("group = 2", "group = 2\nwatch = true"))
+    assert "rl.watch splits votes by who cast them, and rows name nobody" in burnish("check", recipe, code=2)

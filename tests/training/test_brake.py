@@ -119,4 +119,40 @@ def test_budgets_are_checked_on_prompts_that_do_not_change(model: LanguageModel)
 def test_outside_its_budgets_training_stops(model: LanguageModel) -> None:
     with pytest.raises(Stop, match="KL") as stop:
         brake_of(model, Budgets(-1.0, 0.3, 0.2, 0.5)).look(0)
-    assert stop.value.figures["held_out"] == stop.value.figures["dev_reward"]
+    assert stop.value.figures["dev_kl"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_second_model_judges_by_wins_against_the_start(model: LanguageModel) -> None:
+    """Rewards of 1, 2, 3 and then of 1, 2 + log 3, 3 - log 3: shares of 1/2, 3/4, 1/4."""
+    told = iter([[[1.0], [2.0], [3.0]], [[1.0], [2.0 + math.log(3)], [3.0 - math.log(3)]], [[2.0], [3.0], [4.0]]])
+    brake = brake_of(model, watch=lambda prompts, answers: next(told))
+    first, second, third = (brake.look(step) for step in (0, 2, 4))
+    assert first["held_out"] == 0.5 and first["dev_held_out_reward"] == 2.0 and first["dev_held_out_gain"] == 0.0
+    assert brake.rollouts.state["predicted"]["2"] == pytest.approx([0.5, 0.75, 0.25])
+    assert second["held_out"] == pytest.approx(0.5)
+    assert third["held_out"] == pytest.approx(1 / (1 + math.exp(-1))) and third["dev_held_out_gain"] == 1.0
+    assert first["dev_reward"] == third["dev_reward"] != third["dev_held_out_reward"]  # the policy did not move
+
+
+def test_without_a_second_model_the_reward_itself_judges(model: LanguageModel) -> None:
+    look = brake_of(model).look(0)
+    assert look["held_out"] == 0.5 and look["dev_gain"] == 0.0 and "dev_held_out_reward" not in look
+
+
+def test_when_the_held_out_judgement_turns_training_stops(model: LanguageModel) -> None:
+    dev = asked(*([n, n + 1] for n in range(3, 27)))
+    told = iter([0.0, 2.0, 1.5, -3.0])
+
+    def watch(prompts: Any, answers: Any) -> list[list[float]]:
+        level = next(told)
+        return [[level * (1 + 0.01 * n)] for n, _ in enumerate(prompts)]
+
+    brake = brake_of(model, watch=watch)
+    brake.dev = dev
+    for step in (0, 2):
+        brake.look(step)
+    brake.rollouts.state["predicted"]["2"][:12] = [0.1] * 12  # the second look won on half of the prompts alone
+    brake.look(4)  # and is no worse now
+    with pytest.raises(Stop, match=r"the held-out reward model turned: -.*since 4 updates") as stop:
+        brake.look(6)
+    assert stop.value.figures["held_out"] < 0.1

@@ -142,6 +142,8 @@ class Recipe(Table):
             raise ValueError(
                 "[rl] needs a [reward] table, or parts of the reward that are not learned as [[rl.rewards]]"
             )
+        if self.rl is not None and self.rl.watch and self.reward is None:
+            raise ValueError("rl.watch trains a second reward model: add a [reward] table, or take it out")
         if self.reward is not None and self.rl is None:
             raise ValueError("a [reward] is learned for [rl]: add an [rl] table, or take [reward] out")
         if self.reward is not None and not learned:
@@ -154,6 +156,11 @@ class Recipe(Table):
         if rows and self.data.preferences is None:
             raise ValueError(
                 f"[{rows[0]}] learns from rows: name them in data.preferences, or name votes in learn_from"
+            )
+        if self.rl is not None and self.rl.watch and "reward" in rows:
+            raise ValueError(
+                'rl.watch splits votes by who cast them, and rows name nobody: take "rows" out of reward.learn_from, '
+                "or watch out of [rl]"
             )
         if self.data.preferences is not None and not rows:
             raise ValueError(

@@ -105,6 +105,16 @@ class Rl(Paced):
     beta: PositiveFloat | Auto = Field(
         default="auto", description="online_dpo: how far from the start a preference may lead."
     )
+    watch: bool = Field(
+        default=False,
+        description="Trains two reward models, on halves of the votes that share neither rater nor prompt: the first "
+        "is optimised, the second judges the answers to dev prompts.",
+    )
+    fresh_comparisons: Annotated[int, Field(ge=0, le=24)] | Auto = Field(
+        default="auto",
+        description="Answers to dev prompts that raters are asked to compare with the start's before each rollout, "
+        "while training goes on; auto is 24 with [reward], else 0.",
+    )
     stop_kl: PositiveFloat = Field(
         default=0.15, description="Stops when KL per token to the start version exceeds this."
     )

@@ -7,6 +7,7 @@ from burnish.feedback.comparisons import (
     comparisons,
     next_comparison,
     waiting,
+    withdraw,
 )
 from burnish.feedback.export import export_votes
 from burnish.feedback.raters import RaterName, ensure_rater, raters
@@ -40,4 +41,5 @@ __all__ = [
     "undo",
     "votes",
     "waiting",
+    "withdraw",
 ]

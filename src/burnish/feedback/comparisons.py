@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, RowMapping, Select, delete, func, insert, literal, select
+from sqlalchemy import ColumnElement, RowMapping, Select, delete, func, insert, literal, select, update
 
 from burnish.errors import FeedbackError
 from burnish.records import Comparison, Document, Exchange, Message
@@ -166,6 +166,15 @@ def waiting(store: Store, project: str, campaign: str) -> Waiting:
     with store.read() as conn:
         rows = conn.execute(per_item).all()
     return Waiting(sum(min(row.done, row.votes_wanted) for row in rows), sum(row.votes_wanted for row in rows))
+
+
+def withdraw(store: Store, project: str, prefix: str) -> None:
+    """Want no more votes of the campaigns whose names begin so; votes that were cast stand, and leases stay good."""
+    item, votes = tables.comparisons, _standing_votes().subquery()
+    given = select(func.count()).where(votes.c.comparison_id == item.c.id).scalar_subquery()
+    mine = (item.c.project == project) & item.c.campaign.startswith(prefix, autoescape=True)
+    with store.write() as conn:
+        conn.execute(update(item).where(mine).values(votes_wanted=given))
 
 
 def undone() -> Select[Any]:

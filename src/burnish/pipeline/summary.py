@@ -125,6 +125,8 @@ def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str
                 f"held-out accuracy {_share(body['accuracy'])}, calibration error {_number(body['calibration_error'])}",
             )
         )
+    if "watch" in made:
+        rows.append(("watch", f"a second reward model on other raters: {_share(made['watch'].body['accuracy'])}"))
     if "preference" in made:
         rows.append(("preference", _preferred(made["preference"])))
     elif "candidate" in made and "before" in made["candidate"].body["figures"]:
@@ -149,6 +151,8 @@ def _improved(version: Record) -> str:
         f"{after['dev_reward']:+.2f}, KL {after['dev_kl']:.3f} nats a token, length {before['dev_length']:.0f} to "
         f"{after['dev_length']:.0f} tokens"
     )
+    if "dev_win_share" in figures["won"]:
+        text += f"; raters took its answer over the start's {figures['won']['dev_win_share']:.0%} of the time"
     return text + (f"; stopped: {figures['stopped']}" if figures["stopped"] else "")
 
 

@@ -177,15 +177,27 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         )
         return
     if recipe.reward is not None:
+        half: Literal["first"] | None = "first" if recipe.rl is not None and recipe.rl.watch else None
         for model in range(recipe.reward.models):
             name = f"reward-{model + 1}" if model else "reward"
-            made[name] = train_reward(
-                recipe, start, made.get("snapshot"), store, cache, progress, model, dataset=dataset
-            )
+            made[name] = train_reward(recipe, start, made.get("snapshot"), store, cache, progress, model, half, dataset)
+        if half:
+            made["watch"] = train_reward(recipe, start, made["snapshot"], store, cache, progress, 0, "second")
     if last == "reward":
         return
     learned = [record for name, record in made.items() if name.partition("-")[0] == "reward"]
-    made["candidate"] = train_online(recipe, start, learned, dataset, store, cache, progress, project.parts)
+    made["candidate"] = train_online(
+        recipe,
+        start,
+        learned,
+        dataset,
+        store,
+        cache,
+        progress,
+        project.parts,
+        made.get("watch"),
+        lambda campaign: _let_simulated_vote(project, campaign, "train"),  # those who judge the outcome stay fresh
+    )
 
 
 def _collect_votes(project: Project, number: int, made: dict[str, Record]) -> None:

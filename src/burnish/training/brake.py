@@ -6,13 +6,19 @@ prompts with the same draws as before the first; a rollout's own prompts change 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from burnish.records import Figure
 from burnish.rewards.scores import Asked
+from burnish.statistics import paired_bootstrap
 from burnish.store import derive_seed
+from burnish.training.fresh import Fresh
 from burnish.training.held_out import Stop
+from burnish.training.judgement import ALPHA, Shares, interval, mean, turned, win_shares
+from burnish.training.measured import Measured
 from burnish.training.rollouts import Rollouts
 
 REPEATED, DISTINCT = 4, 2  # tokens of the n-grams that repetition and diversity count
@@ -52,11 +58,18 @@ class Budgets:
 
 @dataclass
 class Brake:
-    """What looks at the policy before each rollout. Its memory is part of the rollouts' state, so of checkpoints."""
+    """What looks at the policy before each rollout. Its memory is part of the rollouts' state, so of checkpoints.
+
+    ``watch`` gives the rewards of answers by a second reward model, which the policy does not learn from; without one
+    the reward itself judges the dev prompts. ``fresh`` asks raters. Both judge how often an answer wins against the
+    start's to the same prompt; where the newest look has turned (see `turned`), training ends.
+    """
 
     rollouts: Rollouts
     dev: Sequence[Asked]
     budgets: Budgets
+    watch: Callable[[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]], list[list[float]]] | None = None
+    fresh: Fresh | None = None
 
     @property
     def before(self) -> Mapping[str, float]:
@@ -64,29 +77,129 @@ class Brake:
         return dict(self.rollouts.state["before"])
 
     def look(self, step: int) -> dict[str, float]:
-        """The policy's figures on dev after ``step`` updates, its reward there as "held_out".
+        """The policy's figures on dev after ``step`` updates; "held_out" is the share that it wins against the start.
 
         Raises:
-            Stop: It is outside its budgets.
+            Stop: It is outside its budgets, or a judge's shares have turned.
         """
-        dev = self._on_dev()
-        self.rollouts.state.setdefault("before", dev)  # of the first look, before any update
-        figures = {"held_out": dev["dev_reward"], **dev}
-        why = self.budgets.exceeded(dev, self.before)
+        measured = self.rollouts.measure(self.rollouts.sampler(), self.dev, 1, derive_seed(self.rollouts.seed, "dev"))
+        figures = _figures(measured)
+        proxy_N = _by_prompt(self.dev, measured)
+        self.rollouts.state.setdefault("before", figures)  # of the first look, before any update
+        why = self.budgets.exceeded(figures, self.before)
         if why:
             raise Stop(why, figures)
+        figures |= self._gain("dev_gain", step, proxy_N)
+        judged_N = proxy_N
+        if self.watch is not None:
+            drawn = [[sample.ids for sample in group] for group in measured.drawn]
+            watched_N = [group[0] for group in self.watch([asked.ids for asked in self.dev], drawn)]
+            figures |= {"dev_held_out_reward": sum(watched_N) / len(watched_N)}
+            figures |= self._gain("dev_held_out_gain", step, watched_N)
+            judged_N = [*watched_N]
+        predicted = self._remembered("predicted", step, win_shares(judged_N, self._start("dev_judged", judged_N)))
+        voted: dict[int, Shares] = {}
+        if self.fresh is not None:
+            voted, said = self._asked(self.fresh, step, measured)
+            figures |= said
+        figures = {"held_out": _held_out(predicted, voted), **figures}
+        self._require_no_turn(predicted, voted, figures)
         return figures
 
-    def _on_dev(self) -> dict[str, float]:
-        """The policy on the dev prompts, one answer each."""
-        seed = derive_seed(self.rollouts.seed, "dev")
-        measured = self.rollouts.measure(self.rollouts.sampler(), self.dev, 1, seed)
-        figures: dict[str, Any] = measured.figures()
-        parts = [name for name in figures if name.startswith("reward/")]
-        answers = [sample.ids for group in measured.drawn for sample in group]
-        said = {"repetition": repetition(answers), "distinct": distinct(answers)}
-        kept = {name: figures[name] for name in ("reward", *parts, "kl", "length", "cut_share")}
-        return {f"dev_{name}": value for name, value in (kept | said).items()}
+    def _asked(self, fresh: Fresh, step: int, measured: Measured) -> tuple[dict[int, Shares], dict[str, float]]:
+        """Ask about this look, and read what raters have said about all of them so far."""
+        fresh.withdraw()
+        fresh.ask(step, self.dev, measured.drawn)
+        until = fresh.until(step)
+        steps = [int(name) for name in self.rollouts.state["predicted"]]
+        said = {other: fresh.said(other, len(self.dev), until) for other in steps}
+        voted: dict[int, Shares] = {other: found.shares for other, found in said.items()}
+        newest = max((other for other in steps if other and mean(voted[other]) is not None), default=None)
+        if newest is None:
+            return voted, {}
+        figures = _with_interval("dev_win_share", interval(voted[newest], self._seed(step)))
+        sources = Counter(vote.source for vote in said[newest].votes)
+        votes = {f"dev_votes_{source}": float(number) for source, number in sorted(sources.items())}
+        return voted, {**figures, **votes, "dev_voted": float(newest)}
+
+    def _require_no_turn(
+        self, predicted: Mapping[int, Shares], voted: Mapping[int, Shares], figures: Mapping[str, float]
+    ) -> None:
+        use = len(predicted) - 1  # each look after the first is one more test
+        if use < 1:
+            return
+        model = "the held-out reward model" if self.watch is not None else "the reward on dev prompts"
+        judges = {model: predicted} | ({"raters": voted} if self.fresh is not None else {})
+        for who, looks in judges.items():
+            found = turned(looks, use, ALPHA / len(judges), self._seed(max(predicted)))
+            if found is not None:
+                best, apart = found
+                why = f"{who} turned: {apart.value:+.0%} wins against the start since {best} updates"
+                raise Stop(f"{why}, at best {apart.high:+.0%}", figures)
+
+    def _remembered(self, what: str, step: int, shares: Shares) -> dict[int, Shares]:
+        """All looks' shares so far, this one's among them."""
+        known = self.rollouts.state.setdefault(what, {})
+        known[str(step)] = list(shares)
+        return {int(name): known[name] for name in known}
+
+    def _start(self, what: str, values_N: Shares) -> Shares:
+        """The same figures of the first look."""
+        found: Shares = self.rollouts.state.setdefault(what, list(values_N))
+        return found
+
+    def _gain(self, name: str, step: int, rewards_N: Shares) -> dict[str, float]:
+        """The mean reward minus the start's on the same prompts, with its interval over them."""
+        start_N = self._start(name, rewards_N)
+        both = [
+            (n, now, then)
+            for n, (now, then) in enumerate(zip(rewards_N, start_N, strict=True))
+            if now is not None and then is not None
+        ]
+        if not both:
+            return {}
+        prompts, now_N, then_N = zip(*both, strict=True)
+        return _with_interval(name, paired_bootstrap(now_N, then_N, prompts, seed=self._seed(step)))
+
+    def _seed(self, step: int) -> int:
+        return derive_seed(self.rollouts.seed, "brake", str(step))
+
+
+def _held_out(predicted: Mapping[int, Shares], voted: Mapping[int, Shares]) -> float:
+    """The share that the newest look wins against the start, as the model says, corrected by the newest votes.
+
+    The mean of the predicted shares, plus by how much the votes on a look, this one or the last one that has enough,
+    differ from what was predicted there (Angelopoulos et al. 2023): raters count for more than models.
+    """
+    newest = max(predicted)
+    known = [share for share in predicted[newest] if share is not None]
+    share = sum(known) / len(known)
+    look = max((step for step, shares in voted.items() if step and mean(shares) is not None), default=None)
+    if look is None:
+        return share
+    apart = [v - p for v, p in zip(voted[look], predicted[look], strict=True) if v is not None and p is not None]
+    return share + sum(apart) / len(apart) if apart else share
+
+
+def _figures(measured: Measured) -> dict[str, float]:
+    """The policy's figures on the dev prompts."""
+    figures: dict[str, Any] = measured.figures()
+    parts = [name for name in figures if name.startswith("reward/")]
+    answers = [sample.ids for group in measured.drawn for sample in group]
+    said = {"repetition": repetition(answers), "distinct": distinct(answers)}
+    kept = {name: figures[name] for name in ("reward", *parts, "kl", "length", "cut_share")}
+    return {f"dev_{name}": value for name, value in (kept | said).items()}
+
+
+def _by_prompt(dev: Sequence[Asked], measured: Measured) -> list[float | None]:
+    """The reward of each dev prompt's answer; None where a part of the reward had no number for it."""
+    paid = {id(tree.prompt): group[0] for tree, group in zip(measured.trees, measured.scores.total, strict=True)}
+    return [paid.get(id(asked.ids)) for asked in dev]
+
+
+def _with_interval(name: str, figure: Figure | None) -> dict[str, float]:
+    found = {} if figure is None else {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def repetition(answers: Sequence[Sequence[int]], n: int = REPEATED) -> float:

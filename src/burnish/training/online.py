@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from burnish.config import Recipe
+from burnish.config import Recipe, Rl
 from burnish.errors import TrainingError
 from burnish.models.artifacts import Loaded, load_rewards, load_version, save_version
+from burnish.models.reward import RewardModel
 from burnish.models.value import Critic
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs
@@ -16,6 +18,7 @@ from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.rewards.against import StartAnswers
 from burnish.rewards.build import Means, reward_of
+from burnish.rewards.learned import score_answers
 from burnish.rewards.scores import Asked
 from burnish.sampling import Engine, Params, Sample, require_exact
 from burnish.store import Store, Work, derive_seed
@@ -23,15 +26,17 @@ from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adapted, keyed_adapt
 from burnish.training.brake import Brake, Budgets
+from burnish.training.fresh import Fresh
 from burnish.training.held_out import HeldOut
 from burnish.training.passes import Learner
 from burnish.training.plan import plan_of
 from burnish.training.rollouts import Rollouts
 from burnish.training.settings import Choice, rl_settings, said, shown
 
-VERSION = 4
+VERSION = 5
 KEPT_SAMPLES = 3
 DEV_PROMPTS = 24  # answered before each rollout: enough for the budgets, and a fifth of a rollout's time
+WON = ("held_out", "dev_held_out_gain", "dev_win_share", "dev_votes_human", "dev_votes_simulated")
 NO_PARTS = Parts()
 
 
@@ -44,11 +49,14 @@ def train_online(
     cache: Path,
     progress: Progress,
     parts: Parts = NO_PARTS,
+    watch: Record | None = None,
+    let_vote: Callable[[str], None] = lambda campaign: None,
 ) -> Record:
     """Improve ``start`` against a reward into a new version; the reference is ``start``, frozen.
 
-    The reward is the weighted sum of the recipe's parts, the learned one the mean of the models of ``rewards``. Of the
-    checkpoints within the brake's budgets, the one with the highest reward on dev prompts is kept.
+    The reward is the weighted sum of the recipe's parts, the learned one the mean of the models of ``rewards``.
+    ``watch`` is a reward model that the brake judges by; ``let_vote`` lets simulated raters vote on a campaign. Of the
+    checkpoints that the brake lets pass, the one that wins most against the start on dev prompts is kept.
 
     Raises:
         PartError: An own reward or credit function breaks its contract, or raises.
@@ -56,7 +64,7 @@ def train_online(
     assert recipe.rl is not None
     table = recipe.rl
     choices = rl_settings(recipe)
-    work = _work(recipe, start, rewards, dataset, parts, choices)
+    work = _work(recipe, start, [*rewards, *([watch] if watch else [])], dataset, parts, choices)
 
     def make() -> Mapping[str, Json]:
         frozen = load_version(store, start, cache, progress=progress)
@@ -70,9 +78,6 @@ def train_online(
         models = load_rewards(store, rewards, cache, like=frozen)
         answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
 
-        def keep(step: int, chosen: Sequence[int], groups: Sequence[Sequence[Sample]]) -> list[str]:
-            return _keep_samples(store, task, start, work, step, [rows[i] for i in chosen], groups)
-
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
             reference=frozen.model,
@@ -80,7 +85,7 @@ def train_online(
                 recipe, Means(parts, task, models, [reward.body["centre"] for reward in rewards], answered, store.path)
             ),
             plan=plan_of(table, choices["kl"].value, recipe.evaluate.max_new_tokens, parts.credit),
-            keep=keep,
+            keep=partial(_keep_samples, store, task, start, work, rows),
             prompts=[Asked(task.prompt_ids(row), row) for row in rows],
             prompts_per_rollout=table.prompts,
             group=table.group,
@@ -90,10 +95,31 @@ def train_online(
             shown=_written(task, rows) if table.luffy is not None else None,
         )
         dev = [Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]]
-        budgets = Budgets(table.stop_kl, table.stop_length, table.stop_repetition, table.stop_diversity)
-        return _train(recipe, work, loaded, rollouts, Brake(rollouts, dev, budgets), store, progress, choices)
+        second = load_rewards(store, [watch], cache, like=frozen)[0] if watch else None
+        brake = _brake(rollouts, dev, second, _fresh(recipe, store, work, start, task, let_vote), table)
+        return _train(recipe, work, loaded, rollouts, brake, store, progress, choices)
 
     return store.once(work, make, progress=progress)
+
+
+def _brake(
+    rollouts: Rollouts, dev: Sequence[Asked], watch: RewardModel | None, fresh: Fresh | None, table: Rl
+) -> Brake:
+    budgets = Budgets(table.stop_kl, table.stop_length, table.stop_repetition, table.stop_diversity)
+    return Brake(rollouts, dev, budgets, partial(score_answers, watch) if watch else None, fresh)
+
+
+def _fresh(
+    recipe: Recipe, store: Store, work: Work, start: Record, task: ChatTask, let_vote: Callable[[str], None]
+) -> Fresh | None:
+    """Who asks raters about the policy while it learns; None where the recipe wants no comparisons."""
+    assert recipe.rl is not None
+    asked = recipe.rl.fresh_comparisons
+    number = (DEV_PROMPTS if recipe.reward else 0) if asked == "auto" else asked
+    if not number:
+        return None
+    sources, folder = recipe.feedback.sources, store.begin(work)
+    return Fresh(store, recipe.name, work.id, start.id, task, sources, number, folder, let_vote)
 
 
 def _work(
@@ -112,6 +138,7 @@ def _work(
         settings={
             "rl": recipe.rl.model_dump(mode="json") | recipe.rl.given() | {n: c.value for n, c in choices.items()},
             "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
+            "feedback": {"simulate": recipe.feedback.simulate, "sources": list(recipe.feedback.sources)},
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **sources((*parts.rewards.values(), parts.credit)),
         },
@@ -175,12 +202,15 @@ def _train(
     loop = trained.loop(rollouts, table.updates, choices, store.begin(work), progress, work.settings)
     loop.held_out = HeldOut(brake.look, rollouts.plan.inner.updates, better="higher", first=True)
     done, stopped = loop.run()
+    if brake.fresh is not None:
+        brake.fresh.withdraw()
     if stopped:
         progress.say(f"rl: stopped by its brake: {stopped}")
-    progress.say(f"rl: {done} updates kept, the best on dev prompts within the budgets")
+    progress.say(f"rl: {done} updates kept, the best on dev prompts that the brake let pass")
     before = brake.before
     best = loop.seen["best"]["figures"] if loop.seen else before  # outside its budgets at the first look: the start
     figures = {"updates": done, "stopped": stopped, "before": before, "after": {name: best[name] for name in before}}
+    figures["won"] = {name: best[name] for name in WON if name in best}
     return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(choices), figures=figures)
 
 
@@ -189,20 +219,22 @@ def _keep_samples(
     task: ChatTask,
     start: Record,
     work: Work,
-    step: int,
     rows: Sequence[Row],
+    step: int,
+    chosen: Sequence[int],
     groups: Sequence[Sequence[Sample]],
 ) -> list[str]:
-    """Keep the first answer to each of a few prompts, for people to read; returns the exchanges' ids.
+    """Keep the first answer to a few of the ``chosen`` rows' prompts, for people to read; returns the exchanges' ids.
 
     They are bound to the version that training started from, with the number of updates since in their settings.
     """
     settings = {"temperature": 1.0, "updates": step}
-    names = [f"{work.id}-{step}-{i}" for i in range(min(KEPT_SAMPLES, len(rows)))]
+    names = [f"{work.id}-{step}-{i}" for i in range(min(KEPT_SAMPLES, len(chosen)))]
     known = store.exchanges.many(names)  # a rollout that was killed and is replayed stored them before
     with store.write() as conn:
-        for name, row, group in zip(names, rows, groups, strict=False):
+        for name, index, group in zip(names, chosen, groups, strict=False):
             if name not in known:
+                row = rows[index]
                 prompt = task.prompt_ids(row)
                 exchange = task.exchange(work.project, start.id, row, prompt, group[0], "rollout", settings, id=name)
                 store.exchanges.add(conn, exchange)

@@ -1,0 +1,72 @@
+"""Whether answers turned for the worse: the paired test behind the brake, made to be repeated.
+
+A judge says, look by look, how far each dev prompt's answer wins against the start's: a share in [0, 1], a half where
+they are equal, None where nothing was said. The start itself is a look of halves. Axis: N dev prompts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from burnish.records import Figure
+from burnish.statistics import alpha_for_use, mean_interval, paired_bootstrap
+
+Shares = Sequence[float | None]
+
+ALPHA = 0.05  # of all tests of a run together, shared by its judges
+LEAST = 12  # prompts: of fewer, all may be lost by chance (12 of 12: once in 4,096)
+RESAMPLES = 20_000  # the tests' tails are far out
+
+
+def win_shares(rewards_N: Shares, start_N: Shares) -> list[float | None]:
+    """How often each answer would win against the start's, in the scale of Bradley-Terry: ``sigmoid(now - start)``."""
+    return [
+        None if now is None or start is None else 1 / (1 + math.exp(-max(-500.0, min(500.0, now - start))))
+        for now, start in zip(rewards_N, start_N, strict=True)
+    ]
+
+
+def mean(shares_N: Shares) -> float | None:
+    """The mean of what was said; None where it is about fewer than ``LEAST`` prompts, and about fewer than all."""
+    said = [share for share in shares_N if share is not None]
+    return sum(said) / len(said) if said and len(said) >= min(LEAST, len(shares_N)) else None
+
+
+def interval(shares_N: Shares, seed: int) -> Figure | None:
+    """The mean with its 95 % bootstrap interval over prompts; None where ``mean`` is."""
+    said = [(n, share) for n, share in enumerate(shares_N) if share is not None]
+    if mean(shares_N) is None:
+        return None
+    return mean_interval([share for _, share in said], [n for n, _ in said], seed=seed)
+
+
+def turned(looks: Mapping[int, Shares], use: int, alpha: float, seed: int) -> tuple[int, Figure] | None:
+    """The best look so far and the newest one's distance from it, where that is surely below zero; else None.
+
+    The paired difference on the prompts that both looks speak about, the newest minus the best before it. Surely:
+    the upper end of its one-sided bootstrap interval is negative at the level that the ``use``-th test of a run may
+    spend, ``alpha / (use (use + 1))``: over all looks of a run the tests together err with probability ``alpha`` at
+    most. Choosing the best by the same shares makes it look better than it is; ``benchmarks/brake.py`` measures what
+    that costs.
+
+    Args:
+        looks: Shares by the number of updates before the look.
+        use: The number of this test in the run, 1 or more.
+    """
+    known = {step: found for step, shares in looks.items() if (found := mean(shares)) is not None}
+    if len(known) < 2:
+        return None
+    newest = max(known)
+    best = max((step for step in known if step != newest), key=lambda step: known[step])
+    pairs = [
+        (n, now, then)
+        for n, (now, then) in enumerate(zip(looks[newest], looks[best], strict=True))
+        if now is not None and then is not None
+    ]
+    if len(pairs) < LEAST:
+        return None
+    prompts, now_N, then_N = zip(*pairs, strict=True)
+    level = 1 - 2 * alpha_for_use(use, alpha)
+    apart = paired_bootstrap(now_N, then_N, prompts, seed=seed, level=level, resamples=RESAMPLES)
+    return (best, apart) if apart.high is not None and apart.high < 0 else None
