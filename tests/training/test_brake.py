@@ -141,7 +141,7 @@ def test_without_a_second_model_the_reward_itself_judges(model: LanguageModel) -
 
 def test_when_the_held_out_judgement_turns_training_stops(model: LanguageModel) -> None:
     dev = asked(*([n, n + 1] for n in range(3, 27)))
-    told = iter([0.0, 2.0, 1.5, -3.0])
+    told = iter([0.0, 2.0, 1.5, -3.0, -3.0])
 
     def watch(prompts: Any, answers: Any) -> list[list[float]]:
         level = next(told)
@@ -153,6 +153,7 @@ def test_when_the_held_out_judgement_turns_training_stops(model: LanguageModel) 
         brake.look(step)
     brake.rollouts.state["predicted"]["2"][:12] = [0.1] * 12  # the second look won on half of the prompts alone
     brake.look(4)  # and is no worse now
+    brake.look(6)  # once may be chance
     with pytest.raises(Stop, match=r"the held-out reward model turned: -.*since 4 updates") as stop:
-        brake.look(6)
+        brake.look(8)
     assert stop.value.figures["held_out"] < 0.1

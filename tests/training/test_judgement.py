@@ -35,6 +35,8 @@ def test_a_turn_is_measured_against_the_best_look() -> None:
     late = turned({0: start, 2: good, 4: bad, 6: bad}, 3, ALPHA, 0)
     assert late is not None and late[0] == 2  # no worse than the look before it, but than the best
     assert turned({0: start}, 1, ALPHA, 0) is None
+    assert turned({0: start, 2: [0.46, 0.45] * 12}, 1, ALPHA, 0) is None  # sure, and too little to stop for
+    assert turned({0: start, 2: [0.44, 0.43] * 12}, 1, ALPHA, 0) is not None
 
 
 def test_only_prompts_that_both_looks_speak_about_count() -> None:
@@ -46,7 +48,7 @@ def test_only_prompts_that_both_looks_speak_about_count() -> None:
 def test_each_further_look_must_be_surer() -> None:
     draw = np.random.default_rng(5)
     then = [0.5] * 24
-    now = (0.5 - 0.04 + 0.11 * draw.standard_normal(24)).tolist()
+    now = (0.5 - 0.09 + 0.11 * draw.standard_normal(24)).tolist()
     assert turned({0: then, 2: now}, 1, ALPHA, 0) is not None
     assert turned({0: then, 2: now}, 9, ALPHA, 0) is None
 

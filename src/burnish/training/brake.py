@@ -17,7 +17,7 @@ from burnish.statistics import paired_bootstrap
 from burnish.store import derive_seed
 from burnish.training.fresh import Fresh
 from burnish.training.held_out import Stop
-from burnish.training.judgement import ALPHA, Shares, interval, mean, turned, win_shares
+from burnish.training.judgement import ALPHA, IN_A_ROW, Shares, interval, mean, turned, win_shares
 from burnish.training.measured import Measured
 from burnish.training.rollouts import Rollouts
 
@@ -62,7 +62,7 @@ class Brake:
 
     ``watch`` gives the rewards of answers by a second reward model, which the policy does not learn from; without one
     the reward itself judges the dev prompts. ``fresh`` asks raters. Both judge how often an answer wins against the
-    start's to the same prompt; where the newest look has turned (see `turned`), training ends.
+    start's to the same prompt; where two looks in a row have turned (see `turned`), training ends.
     """
 
     rollouts: Rollouts
@@ -132,10 +132,19 @@ class Brake:
         judges = {model: predicted} | ({"raters": voted} if self.fresh is not None else {})
         for who, looks in judges.items():
             found = turned(looks, use, ALPHA / len(judges), self._seed(max(predicted)))
-            if found is not None:
+            if self._in_a_row(who, looks, found is not None) >= IN_A_ROW and found is not None:
                 best, apart = found
                 why = f"{who} turned: {apart.value:+.0%} wins against the start since {best} updates"
                 raise Stop(f"{why}, at best {apart.high:+.0%}", figures)
+
+    def _in_a_row(self, who: str, looks: Mapping[int, Shares], turns: bool) -> int:
+        """So many looks in a row, the newest that the judge spoke about and those before it, have turned."""
+        newest = max((step for step in looks if mean(looks[step]) is not None), default=0)
+        known = self.rollouts.state.setdefault("turns", {})
+        at, before = known.get(who, (0, 0))
+        if newest > at:
+            known[who] = (newest, before + 1 if turns else 0)
+        return int(known.get(who, (0, 0))[1])
 
     def _remembered(self, what: str, step: int, shares: Shares) -> dict[int, Shares]:
         """All looks' shares so far, this one's among them."""

@@ -15,6 +15,8 @@ from burnish.statistics import alpha_for_use, mean_interval, paired_bootstrap
 Shares = Sequence[float | None]
 
 ALPHA = 0.05  # of all tests of a run together, shared by its judges
+MARGIN = 0.05  # share of wins: to lose less is not worth a stop
+IN_A_ROW = 2  # looks: the best of many looks is better than it is, and one look alone may be worse than it is
 LEAST = 12  # prompts: of fewer, all may be lost by chance (12 of 12: once in 4,096)
 RESAMPLES = 20_000  # the tests' tails are far out
 
@@ -42,10 +44,10 @@ def interval(shares_N: Shares, seed: int) -> Figure | None:
 
 
 def turned(looks: Mapping[int, Shares], use: int, alpha: float, seed: int) -> tuple[int, Figure] | None:
-    """The best look so far and the newest one's distance from it, where that is surely below zero; else None.
+    """The best look so far and the newest one's distance from it, where that is surely below -``MARGIN``; else None.
 
     The paired difference on the prompts that both looks speak about, the newest minus the best before it. Surely:
-    the upper end of its one-sided bootstrap interval is negative at the level that the ``use``-th test of a run may
+    the upper end of its one-sided bootstrap interval is below -``MARGIN`` at the level that the ``use``-th test of a run may
     spend, ``alpha / (use (use + 1))``: over all looks of a run the tests together err with probability ``alpha`` at
     most. Choosing the best by the same shares makes it look better than it is; ``benchmarks/brake.py`` measures what
     that costs.
@@ -69,4 +71,4 @@ def turned(looks: Mapping[int, Shares], use: int, alpha: float, seed: int) -> tu
     prompts, now_N, then_N = zip(*pairs, strict=True)
     level = 1 - 2 * alpha_for_use(use, alpha)
     apart = paired_bootstrap(now_N, then_N, prompts, seed=seed, level=level, resamples=RESAMPLES)
-    return (best, apart) if apart.high is not None and apart.high < 0 else None
+    return (best, apart) if apart.high is not None and apart.high < -MARGIN else None
