@@ -1,6 +1,6 @@
 """Does the brake stop runs whose reward is gamed, and let the others go on?
 
-    python benchmarks/brake.py [--first 0] [--runs 20] [--updates 100]
+    python benchmarks/brake.py [--first 0] [--runs 20] [--updates 100] [--kept FILE]
 
 The thresholds are those of `burnish.training.judgement`; they were fixed on the seeds from 1000 on (``--first 1000``),
 before any of the seeds 0 to 19 was run. Budgets are wide open, so that the judges alone decide.
@@ -20,13 +20,14 @@ run without a brake.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -50,7 +51,7 @@ from burnish.training.loop import Loop, Settings
 from burnish.training.plan import plan_of
 from burnish.training.rollouts import Rollouts
 
-GOOD, SHARED, OWN = range(0, 4), range(4, 8), range(8, 12)  # the words
+GOOD, SHARED, OWN = range(4), range(4, 8), range(8, 12)  # the words
 LENGTH, RATE, KL = 6, 3e-3, 0.02
 LIKED, PAID, ERROR = 1.0, 2.0, 0.3  # what a model gives for a good word, for a gamed one, and its error's deviation
 TASTE, LAPSES = 1.0, 0.05  # odds of a rater's vote: exp(TASTE times the difference of utility); votes cast blindly
@@ -158,7 +159,7 @@ def run(seed: int, gamed: Sequence[int], updates: int, folder: Path, to_the_end:
     return Ended(stopped, at, said[0], said[best[1]], said[max(said)])
 
 
-def line(kind: str, ended: Sequence[Ended]) -> str:
+def row(kind: str, ended: Sequence[Ended]) -> str:
     """A row of the table."""
     stopped = [one for one in ended if one.by is not None]
     share = share_interval(len(stopped), len(ended))
@@ -174,23 +175,31 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="The first seed.")
     parser.add_argument("--runs", type=int, default=20, help="Runs of each kind.")
     parser.add_argument("--updates", type=int, default=100)
+    parser.add_argument("--kept", type=Path, help="A file that keeps every run, so that none is run twice.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        "| run | stopped | by | at update | utility: start | kept | end without a brake |\n|---|---|---|---|---|---|---|"
-    )
+    known = {}
+    if arguments.kept and arguments.kept.exists():
+        lines = map(json.loads, arguments.kept.read_text().splitlines())
+        known = {(line["kind"], line["seed"], line["updates"]): Ended(*line["ended"]) for line in lines}
     kinds: dict[str, list[Ended]] = {"healthy": [], "gamed, the shared feature": [], "gamed, both features": []}
-    for number in range(arguments.runs):
-        with tempfile.TemporaryDirectory() as folder:
-            seed = arguments.first + number
-            kinds["healthy"].append(run(seed, (), arguments.updates, Path(folder) / "healthy"))
-            name, gamed = (
-                ("gamed, both features", [*SHARED, *OWN]) if number % 2 else ("gamed, the shared feature", [*SHARED])
-            )
-            kinds[name].append(run(seed, gamed, arguments.updates, Path(folder) / "gamed"))
+    for seed in range(arguments.first, arguments.first + arguments.runs):
+        gamed = ("gamed, both features", [*SHARED, *OWN]) if seed % 2 else ("gamed, the shared feature", [*SHARED])
+        for kind, words in (("healthy", []), gamed):
+            key = (kind, seed, arguments.updates)
+            if key not in known:
+                with tempfile.TemporaryDirectory() as folder:
+                    known[key] = run(seed, words, arguments.updates, Path(folder))
+                if arguments.kept:
+                    line = {"kind": kind, "seed": seed, "updates": arguments.updates, "ended": astuple(known[key])}
+                    with arguments.kept.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
+            kinds[kind].append(known[key])
+    print("| run | stopped | by | at update | utility: start | kept | end without a brake |")
+    print("|---|---|---|---|---|---|---|")
     for kind, ended in kinds.items():
         if ended:
-            print(line(kind, ended), flush=True)
+            print(row(kind, ended))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_gamed_run_is_stopped_and_a_healthy_one_is_not(experiment, tmp_path: Path) -> None:
-    gamed = experiment.run(1001, [*experiment.SHARED, *experiment.OWN], 60, tmp_path / "gamed", to_the_end=False)
-    assert gamed.by is not None and gamed.at < 60 and gamed.kept >= gamed.start - 0.5
-    healthy = experiment.run(1000, (), 30, tmp_path / "healthy")
-    assert healthy.by is None and healthy.end > healthy.start + 1
+    gamed = experiment.run(1001, [*experiment.SHARED, *experiment.OWN], 40, tmp_path / "gamed", to_the_end=False)
+    assert gamed.by is not None and gamed.at < 40 and gamed.kept > gamed.end + 1
+    healthy = experiment.run(1001, (), 16, tmp_path / "healthy")
+    assert healthy.by is None

@@ -256,7 +256,12 @@ def _log_rl(desk: Desk, rl: Record, sft: Record, prompts: Sequence[Row]) -> None
                 "reward": 0.3 + 0.055 * step + draw.gauss(0, 0.08), "length": 27 + 0.2 * step + draw.gauss(0, 1),
                 "cut_share": 0.09 + draw.random() / 20, "diversity": 0.98 - draw.random() / 30, "idle_share": 0.0,
                 "mismatch": 1.00003, "samples": names,
+                "held_out": 0.5 + 0.02 * step, "dev_kl": 0.004 * step, "dev_repetition": 0.05, "dev_distinct": 0.8,
+                "dev_win_share": 0.5 + 0.03 * step, "dev_win_share_low": 0.4 + 0.02 * step,
+                "dev_win_share_high": min(1.0, 0.6 + 0.03 * step), "dev_votes_simulated": 24.0,
             }  # fmt: skip
+            for name, gain in (("dev_gain", 0.06 * step), ("dev_held_out_gain", 0.09 * step - 0.006 * step**2)):
+                figures |= {name: gain, f"{name}_low": gain - 0.02 * step, f"{name}_high": gain + 0.02 * step}
         log.log(
             step, **figures, kl=0.004 * step + draw.gauss(0, 0.002), policy=draw.gauss(0, 0.02),
             gradient_norm=0.6 + draw.random() / 3, learning_rate=5e-4, tokens=980, tokens_per_second=890.0,

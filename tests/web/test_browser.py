@@ -206,6 +206,23 @@ def test_charts_are_drawn_live_and_mark_what_is_not_finite(page: Page, desk: Des
     page.get_by_text("Not finished after 7 updates").wait_for()
 
 
+def test_gain_over_distance_is_drawn_for_both_reward_models(page: Page, desk: Desk) -> None:
+    page.goto(f"/runs/{desk.made['rl'].key[:16]}")
+    chart = page.locator("#over .chart")
+    chart.locator(".plot svg").wait_for()
+    lines = chart.locator("g[data-name]")
+    assert [lines.nth(i).get_attribute("data-name") for i in (0, 1)] == ["reward paid", "second reward model"]
+    assert chart.locator(".whisker").count() == chart.locator(".plot .point").count() == 16  # eight looks each
+    told = chart.locator(".plot").get_attribute("aria-label") or ""
+    assert "reward paid: 0 at KL 0, 0.12 at KL 0.008" in told and "second reward model: 0 at KL 0" in told
+
+
+def test_a_run_without_looks_has_no_gain_over_distance(page: Page, desk: Desk) -> None:
+    page.goto(f"/runs/{desk.made['sft'].key[:16]}")
+    page.locator("#charts svg").first.wait_for()
+    assert page.locator("#over-part").is_hidden()
+
+
 def log_run(desk: Desk, version: str | None, losses: list[float], **settings: object) -> str:
     """A run with these losses, and the version that it made; returns the key of its folder."""
     work = desk.work("version", "sft", (), **settings)

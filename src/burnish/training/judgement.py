@@ -46,9 +46,9 @@ def interval(shares_N: Shares, seed: int) -> Figure | None:
 def turned(looks: Mapping[int, Shares], use: int, alpha: float, seed: int) -> tuple[int, Figure] | None:
     """The best look so far and the newest one's distance from it, where that is surely below -``MARGIN``; else None.
 
-    The paired difference on the prompts that both looks speak about, the newest minus the best before it. Surely:
-    the upper end of its one-sided bootstrap interval is below -``MARGIN`` at the level that the ``use``-th test of a run may
-    spend, ``alpha / (use (use + 1))``: over all looks of a run the tests together err with probability ``alpha`` at
+    The paired difference on the prompts that both looks speak about, the newest minus the best before it. Surely: the
+    upper end of its one-sided bootstrap interval is below -``MARGIN``, at the level that the ``use``-th test of a run
+    may spend, ``alpha / (use (use + 1))``: over all looks of a run the tests together err with probability ``alpha`` at
     most. Choosing the best by the same shares makes it look better than it is; ``benchmarks/brake.py`` measures what
     that costs.
 

@@ -38,6 +38,33 @@ KNOWN = (
         names=BOTH,
     ),
     Panel(
+        "Reward gained",
+        "By how much answers to the dev prompts earn more than the start's did; by the second reward model too.",
+        ("dev_gain", "dev_held_out_gain"),
+        "reward",
+        ("paid", HELD),
+    ),
+    Panel(
+        "Second reward model",
+        "Mean reward by the model that the policy does not learn from, on dev prompts.",
+        ("dev_held_out_reward",),
+    ),
+    Panel(
+        "Wins by raters",
+        "Share of votes that took the answer to a dev prompt over the start's; 0.5 is no better.",
+        ("dev_win_share", "dev_win_share_low", "dev_win_share_high"),
+        "share",
+        ("won", "interval from", "interval to"),
+    ),
+    Panel(
+        "Votes read",
+        "Votes on the answers that the wins are about: by people, and by simulated raters.",
+        ("dev_votes_human", "dev_votes_simulated"),
+        "votes",
+        ("people", "simulated"),
+    ),
+    Panel("Repetition", "Share of repeated 4-grams in answers to the dev prompts.", ("dev_repetition",), "share"),
+    Panel(
         "KL to the start",
         "How far the answers have moved from the start version.",
         ("kl", "dev_kl"),
@@ -93,7 +120,13 @@ KNOWN = (
         "nats a token",
     ),
     Panel("Clip share", "Share of tokens whose gradient the clip removed.", ("policy/clip_share",), "share"),
-    Panel("Diversity", "Share of different answers within a group to the same prompt.", ("diversity",), "share"),
+    Panel(
+        "Diversity",
+        "Share of different answers within a group; of different 2-grams over all answers to the dev prompts.",
+        ("diversity", "dev_distinct"),
+        "share",
+        ("answers", "2-grams"),
+    ),
     Panel(
         "Sampler mismatch",
         "Mean exp |difference of logprobs| between sampler and trainer; 1 is exact.",
@@ -110,7 +143,10 @@ KNOWN = (
 TELLING = ("reward", "kl", "length", "held_out", "loss", "pairwise/accuracy", "likelihood", "pairwise")
 TERMS = ("likelihood", "chosen", "pairwise", "preference", "kto", "policy", "objective", "distillation")
 # not figures of their own: kl/kl is kl, and the entropy term's loss is the entropy with its sign turned
-UNSHOWN = frozenset({"step", "at", "kl/kl", "entropy"})
+UNSHOWN = frozenset(
+    {"step", "at", "kl/kl", "entropy", "dev_votes_up_to", "dev_voted"}
+    | {f"{name}_{end}" for name in ("dev_gain", "dev_held_out_gain") for end in ("low", "high")}
+)
 
 
 def panels(lines: Sequence[Mapping[str, Json]]) -> list[Panel]:

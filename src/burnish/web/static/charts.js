@@ -3,7 +3,7 @@
 
 const NS = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 48, right: 10, top: 20, bottom: 36 };
-const SECOND = /^(held_out_|dev_)|rejected|^chosen$/; // drawn thin, with rings, beside the first figure of a chart
+const SECOND = /^(held_out_|dev_(?!gain|win_share$|votes_human))|rejected|^chosen$/; // drawn thin, with rings, beside the first figure of a chart
 const FEW = 24; // so many points are marked one by one
 
 /** A logged value as a number, "nan"/"inf" as what they are, anything else as missing. */
@@ -38,7 +38,7 @@ export function ticks(low, high, count, whole = false) {
   return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-function node(name, attributes, text) {
+export function node(name, attributes, text) {
   const made = document.createElementNS(NS, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   if (text !== undefined) made.textContent = text;

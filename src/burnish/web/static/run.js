@@ -3,6 +3,7 @@
 import { Chart, html, swatch } from "./charts.js";
 import { Figures } from "./figures.js";
 import { json } from "./http.js";
+import { OverKl } from "./over.js";
 
 const host = document.getElementById("charts");
 const state = document.getElementById("state");
@@ -10,6 +11,7 @@ const samples = document.getElementById("samples");
 const boxes = [...document.querySelectorAll("#beside input")];
 const full = document.getElementById("full");
 const figures = new Figures(document.getElementById("raw"));
+const over = new OverKl(document.getElementById("over"));
 const charts = new Map();
 const runs = new Map(); // by key, this page's own first
 const SLOTS = 6; // as many as there are dashes and colours
@@ -59,6 +61,7 @@ function draw() {
   }
   charts.forEach((chart, title) => (chart.host.hidden ||= !panels.has(title)));
   figures.show(shown);
+  document.getElementById("over-part").hidden = !over.show(runs.values().next().value.lines);
   document.getElementById("nothing").hidden = steps.length > 0;
 }
 
