@@ -223,6 +223,13 @@ MUTATIONS = [
         TESTS + "test_fresh.py::test_a_repeated_look_reads_the_same_votes",
     ),
     Mutation(
+        "a look that is repeated withdraws its own comparisons",
+        "src/burnish/training/fresh.py",
+        "self._prefix, but=self._campaign(step))",
+        "self._prefix)",
+        TESTS + "test_fresh.py::test_a_look_that_was_killed_among_its_votes_still_wants_the_others",
+    ),
+    Mutation(
         "votes that watch a reward train it",
         "src/burnish/training/fresh.py",
         'differ, "judge", self._campaign(step)',

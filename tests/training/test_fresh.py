@@ -72,10 +72,10 @@ def test_a_look_withdraws_what_was_asked_before(desk: Desk) -> None:
     desk.say(0, *TEXTS)
     desk.say(2, "now one", "now two", "now three")
     assert desk.vote("now") == "rl-1-dev-2"
-    desk.fresh.withdraw()
-    assert desk.vote("now") is None
     desk.say(4, "then one", "then two", "then three")
     assert desk.vote("then") == "rl-1-dev-4"
+    desk.fresh.withdraw()
+    assert desk.vote("then") is None  # the run is over
     shares = desk.fresh.said(2, 3, until=10**6).shares
     assert shares.count(1.0) == 1 and shares.count(None) == 2  # the vote that was cast stands
 
@@ -90,6 +90,15 @@ def test_a_repeated_look_reads_the_same_votes(desk: Desk) -> None:
     desk.say(2, "now one", "now two", "now three")  # and is repeated
     assert desk.fresh.until(2) == until and desk.fresh.said(2, 3, until).shares == read
     assert desk.fresh.until(4) > until
+
+
+def test_a_look_that_was_killed_among_its_votes_still_wants_the_others(desk: Desk) -> None:
+    desk.say(0, *TEXTS)
+    desk.say(2, "now one", "now two", "now three")
+    desk.vote("now")
+    desk.say(2, "now one", "now two", "now three")  # killed and repeated
+    assert desk.vote("now") == desk.vote("now") == "rl-1-dev-2"
+    assert desk.fresh.said(2, 3, desk.fresh.until(2)).shares == [1.0, 1.0, 1.0]
 
 
 def test_simulated_raters_vote_at_once(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -168,11 +168,14 @@ def waiting(store: Store, project: str, campaign: str) -> Waiting:
     return Waiting(sum(min(row.done, row.votes_wanted) for row in rows), sum(row.votes_wanted for row in rows))
 
 
-def withdraw(store: Store, project: str, prefix: str) -> None:
-    """Want no more votes of the campaigns whose names begin so; votes that were cast stand, and leases stay good."""
+def withdraw(store: Store, project: str, prefix: str, but: str | None = None) -> None:
+    """Want no more votes of the campaigns whose names begin so, ``but`` one; votes that were cast stand, and leases
+    stay good."""
     item, votes = tables.comparisons, _standing_votes().subquery()
     given = select(func.count()).where(votes.c.comparison_id == item.c.id).scalar_subquery()
     mine = (item.c.project == project) & item.c.campaign.startswith(prefix, autoescape=True)
+    if but is not None:
+        mine &= item.c.campaign != but
     with store.write() as conn:
         conn.execute(update(item).where(mine).values(votes_wanted=given))
 

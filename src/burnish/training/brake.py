@@ -108,7 +108,6 @@ class Brake:
 
     def _asked(self, fresh: Fresh, step: int, measured: Measured) -> tuple[dict[int, Shares], dict[str, float]]:
         """Ask about this look, and read what raters have said about all of them so far."""
-        fresh.withdraw()
         fresh.ask(step, self.dev, measured.drawn)
         until = fresh.until(step)
         steps = [int(name) for name in self.rollouts.state["predicted"]]

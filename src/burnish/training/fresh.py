@@ -60,6 +60,8 @@ class Fresh:
                     self.store.exchanges.add(conn, exchange)
         if step == 0:
             return
+        # not this look's own: where it was killed among its votes and is repeated, the others are still wanted
+        withdraw(self.store, self.project, self._prefix, but=self._campaign(step))
         start = self._names(0, len(pairs))
         texts = self.store.exchanges.many([*names, *start])
         differ = [(a, b) for a, b in zip(names, start, strict=True) if not _equal(texts[a].answer, texts[b].answer)]
@@ -69,7 +71,7 @@ class Fresh:
 
     def withdraw(self) -> None:
         """Ask for no more votes on this run's looks; those that were cast stand."""
-        withdraw(self.store, self.project, f"{self.work}-dev-")
+        withdraw(self.store, self.project, self._prefix)
 
     def until(self, step: int) -> int:
         """The last event that the look after ``step`` updates reads: written down first, the same when repeated."""
@@ -104,11 +106,15 @@ class Fresh:
                 shares[n] = sum(won[a]) / len(won[a])
         return Said(shares, cast)
 
+    @property
+    def _prefix(self) -> str:
+        return f"{self.work}-dev-"
+
     def _campaign(self, step: int) -> str:
-        return f"{self.work}-dev-{step}"
+        return f"{self._prefix}{step}"
 
     def _names(self, step: int, number: int) -> list[str]:
-        return [f"{self.work}-dev-{step}-{n}" for n in range(number)]
+        return [f"{self._campaign(step)}-{n}" for n in range(number)]
 
 
 def _equal(a: str, b: str) -> bool:

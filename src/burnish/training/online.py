@@ -21,7 +21,7 @@ from burnish.rewards.build import Means, reward_of
 from burnish.rewards.learned import score_answers
 from burnish.rewards.scores import Asked
 from burnish.sampling import Engine, Params, Sample, require_exact
-from burnish.store import Store, Work, derive_seed
+from burnish.store import Store, Work, derive_seed, digest_of
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adapted, keyed_adapt
@@ -119,7 +119,11 @@ def _fresh(
     if not number:
         return None
     sources, folder = recipe.feedback.sources, store.begin(work)
-    return Fresh(store, recipe.name, work.id, start.id, task, sources, number, folder, let_vote)
+    # named by what the policy learns from, not by the record of its reward, which holds when people voted: what
+    # simulated raters say is drawn by the name, and must be the same in a run that was killed and in one that was not
+    inputs = [parent.body.get("reward", parent.digest) for parent in work.parents]
+    name = f"rl-{digest_of([dict(work.settings), work.seed, *inputs])[:16]}"
+    return Fresh(store, recipe.name, name, start.id, task, sources, number, folder, let_vote)
 
 
 def _work(
