@@ -79,8 +79,9 @@ class Raters:
     seed: int
     answers: dict[int, list[Sequence[int]]] = field(default_factory=dict)
 
-    def ask(self, step: int, asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> None:
+    def ask(self, step: int, asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[str]:
         self.answers[step] = [group[0].ids for group in samples]
+        return []
 
     def withdraw(self) -> None: ...
 

@@ -252,10 +252,12 @@ def _log_rl(desk: Desk, rl: Record, sft: Record, prompts: Sequence[Row]) -> None
                 sft,
                 "rollout",
             )
+            seen = [(f"dev-{step}-{n}", prompts[n], answers[step + n].answer or "") for n in (0, 1)]
+            desk.say(seen, sft, "rollout")
             figures = {
                 "reward": 0.3 + 0.055 * step + draw.gauss(0, 0.08), "length": 27 + 0.2 * step + draw.gauss(0, 1),
                 "cut_share": 0.09 + draw.random() / 20, "diversity": 0.98 - draw.random() / 30, "idle_share": 0.0,
-                "mismatch": 1.00003, "samples": names,
+                "mismatch": 1.00003, "samples": names, "dev_samples": [f"dev-{step}-{n}" for n in (0, 1)],
                 "held_out": 0.5 + 0.02 * step, "dev_kl": 0.004 * step, "dev_repetition": 0.05, "dev_distinct": 0.8,
                 "dev_win_share": 0.5 + 0.03 * step, "dev_win_share_low": 0.4 + 0.02 * step,
                 "dev_win_share_high": min(1.0, 0.6 + 0.03 * step), "dev_votes_simulated": 24.0,

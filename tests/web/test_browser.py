@@ -217,6 +217,21 @@ def test_gain_over_distance_is_drawn_for_both_reward_models(page: Page, desk: De
     assert "reward paid: 0 at KL 0, 0.12 at KL 0.008" in told and "second reward model: 0 at KL 0" in told
 
 
+def test_answers_to_the_same_prompts_stand_side_by_side(page: Page, desk: Desk) -> None:
+    page.goto(f"/runs/{desk.made['rl'].key[:16]}")
+    rows = page.locator("#side-by-side tbody tr")
+    rows.first.wait_for()
+    said = {step: [desk.store.exchanges.get(f"dev-{step}-{n}").answer for n in (0, 1)] for step in (0, 6, 14)}
+
+    def shown(column: int) -> list[str]:
+        return [rows.nth(n).locator("td").nth(column).inner_text() for n in (0, 1)]
+
+    assert (shown(1), shown(2)) == (said[0], said[14])  # the first and the newest
+    page.get_by_label("and after").select_option("6")
+    assert (shown(1), shown(2)) == (said[0], said[6])
+    assert page.locator("#side-by-side th").all_inner_texts()[1:] == ["After 0 updates", "After 6 updates"]
+
+
 def test_a_run_without_looks_has_no_gain_over_distance(page: Page, desk: Desk) -> None:
     page.goto(f"/runs/{desk.made['sft'].key[:16]}")
     page.locator("#charts svg").first.wait_for()

@@ -76,16 +76,16 @@ class Brake:
         """The figures on dev before the first update."""
         return dict(self.rollouts.state["before"])
 
-    def look(self, step: int) -> dict[str, float]:
+    def look(self, step: int) -> dict[str, Any]:
         """The policy's figures on dev after ``step`` updates; "held_out" is the share that it wins against the start.
 
         Raises:
             Stop: It is outside its budgets, or a judge's shares have turned.
         """
         measured = self.rollouts.measure(self.rollouts.sampler(), self.dev, 1, derive_seed(self.rollouts.seed, "dev"))
-        figures = _figures(measured)
+        figures: dict[str, Any] = _figures(measured)
         proxy_N = _by_prompt(self.dev, measured)
-        self.rollouts.state.setdefault("before", figures)  # of the first look, before any update
+        self.rollouts.state.setdefault("before", dict(figures))  # of the first look, before any update
         why = self.budgets.exceeded(figures, self.before)
         if why:
             raise Stop(why, figures)
@@ -106,20 +106,20 @@ class Brake:
         self._require_no_turn(predicted, voted, figures)
         return figures
 
-    def _asked(self, fresh: Fresh, step: int, measured: Measured) -> tuple[dict[int, Shares], dict[str, float]]:
+    def _asked(self, fresh: Fresh, step: int, measured: Measured) -> tuple[dict[int, Shares], dict[str, Any]]:
         """Ask about this look, and read what raters have said about all of them so far."""
-        fresh.ask(step, self.dev, measured.drawn)
+        shown = {"dev_samples": fresh.ask(step, self.dev, measured.drawn)}
         until = fresh.until(step)
         steps = [int(name) for name in self.rollouts.state["predicted"]]
         said = {other: fresh.said(other, len(self.dev), until) for other in steps}
         voted: dict[int, Shares] = {other: found.shares for other, found in said.items()}
         newest = max((other for other in steps if other and mean(voted[other]) is not None), default=None)
         if newest is None:
-            return voted, {}
+            return voted, shown
         figures = _with_interval("dev_win_share", interval(voted[newest], self._seed(step)))
         sources = Counter(vote.source for vote in said[newest].votes)
         votes = {f"dev_votes_{source}": float(number) for source, number in sorted(sources.items())}
-        return voted, {**figures, **votes, "dev_voted": float(newest)}
+        return voted, {**figures, **votes, "dev_voted": float(newest), **shown}
 
     def _require_no_turn(
         self, predicted: Mapping[int, Shares], voted: Mapping[int, Shares], figures: Mapping[str, float]

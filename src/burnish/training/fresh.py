@@ -16,6 +16,7 @@ from burnish.sampling import Sample
 from burnish.store import RunLog, Store
 from burnish.tasks.chat import ChatTask
 
+SHOWN = 3  # answers of each look that the run page sets side by side
 READ = "dev_votes_up_to"  # the figure in the run's log that says which votes a look has read
 
 
@@ -45,8 +46,12 @@ class Fresh:
     folder: Path
     let_vote: Callable[[str], None]
 
-    def ask(self, step: int, asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> None:
-        """Keep the answers of a look and offer them for comparison; before the first update they are the start's."""
+    def ask(self, step: int, asked: Sequence[Asked], samples: Sequence[Sequence[Sample]]) -> list[str]:
+        """Keep the answers of a look and offer them for comparison; before the first update they are the start's.
+
+        Returns:
+            The ids of a few of them, of the same prompts at every look.
+        """
         pairs = list(zip(asked, samples, strict=True))[: self.number]
         names = self._names(step, len(pairs))
         known = self.store.exchanges.many(names)  # a look that was killed and is repeated stored them before
@@ -59,7 +64,7 @@ class Fresh:
                     )
                     self.store.exchanges.add(conn, exchange)
         if step == 0:
-            return
+            return names[:SHOWN]
         # not this look's own: where it was killed among its votes and is repeated, the others are still wanted
         withdraw(self.store, self.project, self._prefix, but=self._campaign(step))
         start = self._names(0, len(pairs))
@@ -68,6 +73,7 @@ class Fresh:
         if differ:
             add_comparisons(self.store, self.project, differ, "judge", self._campaign(step), votes_wanted=1)
             self.let_vote(self._campaign(step))
+        return names[:SHOWN]
 
     def withdraw(self) -> None:
         """Ask for no more votes on this run's looks; those that were cast stand."""

@@ -12,6 +12,7 @@ from burnish.web.charts import panels, place_of
 from burnish.web.words import count
 
 SAMPLES = 12  # texts sent with one answer
+SIDE_BY_SIDE = 120  # of those that are set side by side
 BESIDE = 5  # runs drawn beside another: with it six, as many as can be told apart
 
 
@@ -21,7 +22,8 @@ def since(store: Store, project: str, run: Run, after: int) -> dict[str, Json]:
     return {
         "lines": fresh,
         "panels": [{**asdict(panel), "place": place_of(panel)} for panel in panels(run.lines)],
-        "samples": _samples(store, project, fresh),
+        "samples": _samples(store, project, fresh, "samples", SAMPLES),
+        "dev_samples": _samples(store, project, fresh, "dev_samples", SIDE_BY_SIDE),
         "state": in_words(run),
         "finished": run.state != "running",
     }
@@ -68,9 +70,12 @@ def _setting(value: Json) -> str:
     return str(value)
 
 
-def _samples(store: Store, project: str, lines: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
-    steps = {id: line["step"] for line in lines for id in line.get("samples") or ()}
-    found = store.exchanges.many(list(steps)[-SAMPLES:])
+def _samples(
+    store: Store, project: str, lines: Sequence[Mapping[str, Json]], key: str, most: int
+) -> list[dict[str, Json]]:
+    """The texts that these lines name, in order: the last ones, where they are more than ``most``."""
+    steps = {id: line["step"] for line in lines for id in line.get(key) or ()}
+    found = store.exchanges.many(list(steps)[-most:])
     return [
         {"step": steps[id], "prompt": question(exchange), "answer": exchange.answer}
         for id, exchange in found.items()

@@ -4,6 +4,7 @@ import { Chart, html, swatch } from "./charts.js";
 import { Figures } from "./figures.js";
 import { json } from "./http.js";
 import { OverKl } from "./over.js";
+import { SideBySide } from "./beside.js";
 
 const host = document.getElementById("charts");
 const state = document.getElementById("state");
@@ -12,6 +13,7 @@ const boxes = [...document.querySelectorAll("#beside input")];
 const full = document.getElementById("full");
 const figures = new Figures(document.getElementById("raw"));
 const over = new OverKl(document.getElementById("over"));
+const beside = new SideBySide(document.getElementById("beside-part"));
 const charts = new Map();
 const runs = new Map(); // by key, this page's own first
 const SLOTS = 6; // as many as there are dashes and colours
@@ -129,6 +131,7 @@ async function look(run) {
     if (run.key === host.dataset.key) {
       state.textContent = found.state;
       showSamples(found.samples);
+      beside.add(found.dev_samples);
     }
     if (found.lines.length || !charts.size) draw();
     return true;
