@@ -33,7 +33,7 @@ from burnish.pipeline.project import cache_folder
 from burnish.progress import Silent
 from burnish.records import Message
 from burnish.store import RunLog
-from burnish.training import preference, reward
+from burnish.training import reward
 from burnish.training.boundaries import keep_boundaries
 from burnish.training.loop import Loop, Settings
 from burnish.training.passes import Epochs
@@ -42,7 +42,7 @@ from burnish.training.remembered import Remembered, with_reference
 ROWS_PER_UPDATE, RANK = 8, 16
 FROZEN_LAYERS, FROZEN_EPOCHS = 4, 3
 BOUND_UPDATES = 6
-BUDGETS = {"dpo": preference.BUDGET, "reward": reward.BUDGET}
+BUDGETS = {"reward": reward.BUDGET}
 
 
 @dataclass
