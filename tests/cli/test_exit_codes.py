@@ -72,6 +72,18 @@ def test_two_recipes_in_a_folder_must_be_named(recipe: Path, capsys: pytest.Capt
     assert code == 2 and "bot.toml, other.toml" in text
 
 
+def test_a_tuned_recipe_is_taken_only_where_it_is_named(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned = recipe.with_name("bot.tuned.toml")
+    tuned.write_text(recipe.read_text().replace("no-such-base", "the-tuned-base"))
+    assert "no-such-base" in run(capsys, "run")[1]
+    assert "the-tuned-base" in run(capsys, "run", "bot.tuned.toml")[1]
+    recipe.unlink()
+    assert run(capsys, "run") == (
+        2,
+        "burnish: there is no recipe here\n  name one, or make one with `burnish init --data FILE`\n",
+    )
+
+
 def test_our_own_bug_is_exit_70_with_a_report(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

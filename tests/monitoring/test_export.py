@@ -67,6 +67,12 @@ def test_jsonl_is_the_log_with_one_line_for_each_update(run: Path, capsys: pytes
     assert [path.name for path in Path("deep/in").iterdir()] == ["run.jsonl"]  # nothing temporary stays
 
 
+def test_a_look_after_the_last_update_is_exported_and_no_update(tmp_path: Path) -> None:
+    lines = [{"step": 0, "loss": 2.0}, {"step": 1, "loss": 1.0}, {"step": 2, "held_out": 1.5, "stopped": "enough"}]
+    assert export.export(lines, "jsonl", tmp_path / "run.jsonl") == 2
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 3
+
+
 def test_csv_has_a_column_for_every_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(capsys, "bot@0", "--format", "csv", "--out", "run.csv")[0] == 0
     with Path("run.csv").open(newline="", encoding="utf-8") as file:

@@ -310,6 +310,13 @@ MUTATIONS = [
         tests=ON_PROJECTION + "test_the_kl_of_a_full_teacher_is_that_of_full_logits",
     ),
     Mutation(
+        name="an own loss that reads no reference still waits for one",
+        file=ROOM + "own.py",
+        old='    return bool(getattr(part.function, "reads_reference", True))',
+        new="    return True",
+        tests="tests/objectives/test_own.py::test_a_loss_that_reads_no_reference_needs_none",
+    ),
+    Mutation(
         name="a teacher's KL without gradient",
         file=PROJECTION,
         old="grad_SD.addcmul_(kl_slope_SD, kl_grad_S[:, None])",

@@ -10,6 +10,20 @@ TUNE, TESTS = "src/burnish/pipeline/tune.py", "tests/pipeline/"
 
 MUTATIONS = [
     Mutation(
+        "slower layers run without a word",
+        REFUSALS,
+        "    if slower:\n",
+        "    if False:\n",
+        TESTS + "test_preflight.py::test_layers_that_run_slowly_are_named_once_before_anything_is_spent",
+    ),
+    Mutation(
+        "the least memory is that of float32",
+        "src/burnish/pipeline/price.py",
+        "BYTES[host.dtype()]",
+        "4",
+        TESTS + "test_price.py::test_the_least_memory_is_that_of_the_dtype",
+    ),
+    Mutation(
         "a run trains before it says what cannot work",
         "src/burnish/pipeline/turn.py",
         "    require_possible(project, {name: store.datasets.rows(dataset.id, name) for name in learned})\n",

@@ -96,6 +96,34 @@ def test_its_options_are_those_of_the_function() -> None:
         own_method(part(dpo)).terms({"gamma": 1.0})
 
 
+def free(pairs: PairLogps) -> Tensor:
+    return -F.logsigmoid(pairs.chosen - pairs.rejected)
+
+
+free.reads_reference = False  # type: ignore[attr-defined]
+
+
+def test_a_loss_that_reads_no_reference_needs_none() -> None:
+    method = own_method(part(free))
+    assert (method.reference, method.zero_margin) == (False, None)
+    assert len(own_contract(part(free), {})) == 5
+    (term,) = method.terms({})
+    pair = Tree([1], (Answer([2], [1.0]), Answer([3, 4], [1.0, 0.0])), {"preference": 1.0})
+    assert term.count([pair]) == 1.0
+    result = term.loss(Outputs(tensor([-1.0, -3.0, -9.0])[:2]), pack([pair], 100)[0])
+    assert result.total.item() == pytest.approx(math.log(1 + math.exp(-2.0)))
+    assert result.metrics["margin"].item() == 2.0  # of log pi alone
+
+
+def test_a_loss_that_reads_a_reference_and_says_it_does_not() -> None:
+    def loss(pairs: PairLogps) -> Tensor:
+        return pairs.rejected - pairs.chosen + pairs.reference_chosen
+
+    loss.reads_reference = False  # type: ignore[attr-defined]
+    with pytest.raises(PartError, match=r"mine:loss.*raised.*NoneType"):
+        own_contract(part(loss), {})
+
+
 def none_at_all() -> Tensor:
     return torch.zeros(1)
 

@@ -205,6 +205,33 @@ def test_the_layers_are_looked_at_without_reading_weights(tmp_path: Path, tiny_m
     assert module.get_submodule("model.layers.1.mlp.down_proj").weight.shape == (64, 128)
 
 
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "more", "why"),
+    [
+        ("float32", "", None),
+        ("bfloat16", "", "its weights are bfloat16, not float32"),
+        ("float32", '[adapt]\nmethod = "dora"', 'adapt.method is "dora", whose layers are of another form'),
+    ],
+)
+def test_layers_that_run_slowly_are_named_once_before_anything_is_spent(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch, dtype: str, more: str, why: str | None
+) -> None:
+    monkeypatch.setenv("BURNISH_DTYPE", dtype)
+    bot = project(tmp_path, tiny_model_folder, rows(40), more)
+    bot.progress = heard = Heard()
+    preflight(bot)
+    wanted = [f"transformers' own layers run instead of Burnish's faster ones: {why}"] if why else []
+    assert [line for line in heard.lines if "layers" in line] == wanted
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from burnish.config import Adapt
 from burnish.errors import TrainingError
 from burnish.pipeline import price as room
 from burnish.pipeline.preflight import preflight
@@ -44,3 +45,16 @@ def test_a_base_that_cannot_be_loaded_is_refused_before_it_is(project, monkeypat
     monkeypatch.setattr(room, "_free", lambda: 1000)
     with pytest.raises(TrainingError, match=r"needs at least .* GB of memory"):
         preflight(project, timed=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "method", "bytes_each"),
+    [("float32", "lora", 4), ("bfloat16", "lora", 2), ("float32", "full", 20), ("bfloat16", "full", 18)],
+)
+def test_the_least_memory_is_that_of_the_dtype(project, monkeypatch, dtype: str, method: str, bytes_each: int) -> None:
+    monkeypatch.setenv("BURNISH_DTYPE", dtype)
+    project.recipe = project.recipe.model_copy(update={"adapt": Adapt(method=method)})
+    need = bytes_each * project.resolved_base.parameters
+    room._require_room(project, need)
+    with pytest.raises(TrainingError, match=r"needs at least .* GB of memory"):
+        room._require_room(project, need - 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from burnish.errors import ConfigError, TrainingError
+from burnish.errors import ConfigError, StoreError, TrainingError
 from burnish.records import Document, Message, Row
 from burnish.rewards.against import StartAnswers, fare
 from burnish.rewards.judge import ATTEMPTS, Endpoint, Judge
@@ -130,6 +130,24 @@ def test_what_was_said_is_read_again_and_holds_no_text(bench: Bench, tmp_path: P
     assert judge_of(bench, tmp_path).prefer([BOTH]).values == [[1.0]] and len(bench.asked) == 3
     judge_of(bench, tmp_path, criterion="Be short.").prefer([BOTH])  # another question
     assert len(bench.asked) == 5
+
+
+def test_a_full_disk_loses_no_judgement_that_was_kept(bench: Bench, tmp_path: Path, small_files: Any) -> None:
+    bench.reply = prefers("good")
+    judge_of(bench, tmp_path).prefer([BOTH])
+    kept = tmp_path / "judgements.jsonl"
+    before = kept.read_text()
+    with (
+        small_files(len(before) + len(before) // 3),
+        pytest.raises(StoreError, match="MB are free on this disk") as full,
+    ):
+        judge_of(bench, tmp_path).prefer([(ROW, "good", "worse")])
+    assert full.value.exit_code == 2 and str(kept) in str(full.value)
+    assert kept.read_text().startswith(before) and len(kept.read_text()) == len(before) + len(before) // 3
+    assert judge_of(bench, tmp_path).prefer([BOTH, (ROW, "good", "worse")]).values == [[1.0, 1.0]]
+    asked = len(bench.asked)
+    assert judge_of(bench, tmp_path).prefer([BOTH, (ROW, "good", "worse")]).values == [[1.0, 1.0]]
+    assert len(bench.asked) == asked  # the line that was cut short spoilt no other
 
 
 @pytest.mark.parametrize("url", [None, "", "host:80", "file:///etc/passwd"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,33 @@ def test_a_flipped_byte_is_computed_again(tmp_path: Path) -> None:
     path.write_bytes(b"torn")
     (found,) = kept.read(streams, compute, Silent(), "x")
     assert bool((found["logp"] == 1).all()) and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_full_disk_is_said_once_and_costs_time_alone(
+    model: LanguageModel, tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    wanted, heard = with_reference(trees(), model, Remembered(tmp_path / "other", "a"), Silent()), Heard()
+    streams = pack(trees(), 4, keep_last=False)
+
+    def compute(stream: Stream) -> Mapping[str, Tensor]:
+        return {"logp": torch.ones(len(stream.take_S))}
+
+    with small_files(50):
+        assert with_reference(trees(), model, Remembered(tmp_path, "a"), heard) == wanted
+        found = list(Remembered(tmp_path, "b").keep(streams, compute, heard, "rows"))
+    assert [path for path, _ in found] == [None, None] and all(bool((t["logp"] == 1).all()) for _, t in found)
+    assert [line.partition(" in ")[0] for line in heard.lines] == [
+        "reference logprobs: cannot be kept", "rows: cannot be kept",
+    ]  # fmt: skip
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]  # no half a file either
 
 
 def test_logprobs_have_a_limit_and_those_used_longest_ago_go_first(

@@ -230,6 +230,11 @@ def test_answers_to_the_same_prompts_stand_side_by_side(page: Page, desk: Desk) 
     page.get_by_label("and after").select_option("6")
     assert (shown(1), shown(2)) == (said[0], said[6])
     assert page.locator("#side-by-side th").all_inner_texts()[1:] == ["After 0 updates", "After 6 updates"]
+    page.set_viewport_size({"width": 390, "height": 800})  # one below the other, each with its head
+    cells = rows.first.locator("td")
+    boxes = [cells.nth(n).bounding_box() or {} for n in range(3)]
+    assert min(box["width"] for box in boxes) > 300 and boxes[0]["y"] < boxes[1]["y"] < boxes[2]["y"]
+    assert [cells.nth(n).get_attribute("data-after") for n in (1, 2)] == ["After 0 updates", "After 6 updates"]
 
 
 def test_a_run_without_looks_has_no_gain_over_distance(page: Page, desk: Desk) -> None:

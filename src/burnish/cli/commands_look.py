@@ -20,7 +20,10 @@ models = typer.Typer(help="Versions and their cards.", no_args_is_help=True)
 app.add_typer(models, name="models")
 store_commands = typer.Typer(help="The store on this disk.", no_args_is_help=True)
 app.add_typer(store_commands, name="store")
-RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="The recipe; default: the only .toml file here.")]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="The recipe; default: the only .toml file here that is no NAME.tuned.toml."),
+]
 ByOption = Annotated[str, typer.Option("--by", help="Who decides; kept in the promotion log.")]
 
 

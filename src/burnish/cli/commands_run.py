@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from burnish.pipeline import Project
 
 Stage = Literal["sft", "preference", "reward", "rl"]
+TUNED = ".tuned.toml"  # how the names end that `burnish tune` gives
 
-RecipeArgument = Annotated[Path | None, typer.Argument(help="The recipe; default: the only .toml file here.")]
+RecipeArgument = Annotated[
+    Path | None, typer.Argument(help="The recipe; default: the only .toml file here that is no NAME.tuned.toml.")
+]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of the store; default: .burnish beside the recipe.")
 ]
@@ -29,7 +32,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 
 
 def recipe_path(given: Path | None) -> Path:
-    """The recipe that was named, or the only one in this folder.
+    """The recipe that was named, or the only one in this folder; what `burnish tune` wrote there must be named.
 
     Raises:
         ConfigError: There is none, or more than one.
@@ -38,7 +41,8 @@ def recipe_path(given: Path | None) -> Path:
 
     if given is not None:
         return given
-    found = [p for p in sorted(Path.cwd().glob("*.toml")) if p.name not in ("pyproject.toml", "burnish.toml")]
+    others = ("pyproject.toml", "burnish.toml")
+    found = [p for p in sorted(Path.cwd().glob("*.toml")) if p.name not in others and not p.name.endswith(TUNED)]
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} recipes here: {', '.join(p.name for p in found)}" if found else "there is no recipe here"

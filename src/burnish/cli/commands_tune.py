@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from burnish.cli.commands_run import JsonOption, RecipeArgument, StoreOption, recipe_path, working
+from burnish.cli.commands_run import TUNED, JsonOption, RecipeArgument, StoreOption, recipe_path, working
 from burnish.cli.main import app
 from burnish.cli.terminal import progress
 
@@ -43,7 +43,7 @@ def tune(
 
     project = Project(recipe_path(recipe), store, progress())
     seconds, ranges = parse_budget(budget), parse_ranges(project.recipe, range_ or [])
-    target = out or project.path.with_suffix(".tuned.toml")
+    target = out or project.path.with_suffix(TUNED)
     require_place(project.path, target)
     with working(project, "tune"), project.store.run_lock("burnish tune"):
         found = search_settings(project, ranges, seconds)

@@ -145,7 +145,7 @@ def understand(table: Table, *, subject: str | None = None, wanted: Wanted = "an
         shape=f"{table.form}, {reader.described()}",
         rows=tuple(rows),
         dropped=tuple(dropped),
-        odd=(*table.odd, *reader.odd(table.columns)),
+        odd=(*table.odd, *reader.odd()),
         columns=table.columns,
         unused=reader.unused(table.columns),
         contents={raw.number: raw.content for raw in raws},

@@ -222,11 +222,9 @@ class Reader:
         """The columns that no row was read from."""
         return tuple(c for c in columns if c.strip() and normal(c) not in self.used and normal(c) != "row")
 
-    def odd(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """What a person should know about the file: several answers, missing subjects, unused columns."""
-        notes = [f"{note}: {count}" for note, count in self.notes.items() if count]
-        unused = self.unused(columns)
-        return (*notes, *([f"columns not used: {named(unused)}"] if unused else []))
+    def odd(self) -> tuple[str, ...]:
+        """What a person should know about the rows: several answers, missing subjects."""
+        return tuple(f"{note}: {count}" for note, count in self.notes.items() if count)
 
 
 def _answered(row: Mapping[str, Json], reply: str | None) -> list[Turn]:

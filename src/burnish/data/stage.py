@@ -16,6 +16,7 @@ from burnish.data.read import CLEAN, Dropped, Reading, read_rows, require_good
 from burnish.data.reader import Wanted
 from burnish.data.reasons import by_reason
 from burnish.data.render import Renderer
+from burnish.data.shapes import named
 from burnish.data.split import Splits, keep_apart, split, split_by_likeness
 from burnish.errors import DataError
 from burnish.progress import Progress, Silent
@@ -210,6 +211,7 @@ def _unread_marks(recipe: Recipe, train: Reading) -> list[str]:
 
 def _notes(readings: Mapping[Split, Reading], splits: Splits) -> list[tuple[Split, str]]:
     notes = [(name, note) for name, reading in readings.items() for note in reading.odd]
+    notes += [(name, f"columns not used: {named(found.unused)}") for name, found in readings.items() if found.unused]
     notes += [("train", note) for note in oddities(splits["train"])]
     notes += [("preferences", note) for note in opposed(splits.get("preferences", ()))]
     for name in ("dev", "test"):

@@ -98,14 +98,19 @@ class Products:
 
 def fits(layer: Any) -> bool:
     """Whether a layer is of this form: float32, SiLU-gated, RMS norms, plain linear layers or ones with LoRA."""
-    parts = [layer.get_submodule(name) for name in LINEARS]
-    norms = (layer.input_layernorm, layer.post_attention_layernorm)
-    return (
-        all(type(part) in (nn.Linear, LoraLinear) for part in parts)
-        and all(hasattr(norm, "variance_epsilon") for norm in norms)
-        and getattr(layer.self_attn.config, "hidden_act", None) == "silu"
-        and all(tensor.dtype == torch.float32 for tensor in layer.parameters())
-    )
+    return not misfit(layer, next((p.dtype for p in layer.parameters() if p.dtype != torch.float32), torch.float32))
+
+
+def misfit(layer: Any, dtype: torch.dtype) -> str:
+    """Why a layer whose weights are held in ``dtype`` is not of this form; "" where it is."""
+    kinds = {type(layer.get_submodule(name)) for name in LINEARS} - {nn.Linear, LoraLinear}
+    if kinds:
+        return f"its linear layers are {', '.join(sorted(kind.__name__ for kind in kinds))}"
+    if not all(hasattr(norm, "variance_epsilon") for norm in (layer.input_layernorm, layer.post_attention_layernorm)):
+        return "its norms are no RMS norms"
+    if getattr(layer.self_attn.config, "hidden_act", None) != "silu":
+        return "its products are not gated by SiLU"
+    return "" if dtype == torch.float32 else f"its weights are {str(dtype).removeprefix('torch.')}, not float32"
 
 
 def plain_layer(

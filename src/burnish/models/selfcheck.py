@@ -15,6 +15,7 @@ from burnish.models.language import LanguageModel
 from burnish.models.place import FLAT
 from burnish.objectives import Answer, Stream, Tree, pack
 from burnish.records import Json
+from burnish.store.database import explained
 
 
 def self_check(model: LanguageModel, cache: Path) -> dict[str, Json]:
@@ -22,6 +23,9 @@ def self_check(model: LanguageModel, cache: Path) -> dict[str, Json]:
 
     Returns path, difference (the largest, in nats), tolerance and passed. The result is kept in ``cache`` and
     reused, so that a resumed run takes the same path.
+
+    Raises:
+        StoreError: The result cannot be written.
     """
     tolerance = FLAT[model.dtype]
     if model.path == "slow":
@@ -48,10 +52,11 @@ def self_check(model: LanguageModel, cache: Path) -> dict[str, Json]:
             "passed": difference <= tolerance,
         }
         known = _read(file) | {key: result}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(known, indent=2, sort_keys=True), encoding="utf-8")
-        temporary.replace(file)
+        with explained(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(known, indent=2, sort_keys=True), encoding="utf-8")
+            temporary.replace(file)
     if not known[key]["passed"]:
         model.use_slow(f"its logprobs differ from the plain forward by {known[key]['difference']} nats")
     return known[key]

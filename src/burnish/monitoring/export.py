@@ -1,8 +1,9 @@
 """A run's figures in the formats of other tools: JSONL, CSV, Parquet, TensorBoard.
 
-Every format holds one line for each update. A figure that is not finite stays what it is: spelled "nan", "inf" or
-"-inf" in JSONL and CSV (JSON has no other word for it), a floating-point NaN or infinity in Parquet and TensorBoard. A
-figure that an update did not log is absent (JSONL, TensorBoard), empty (CSV) or null (Parquet), never a NaN.
+Every format holds one line for each update, and one for the look at held-out rows after the last. A figure that is not
+finite stays what it is: spelled "nan", "inf" or "-inf" in JSONL and CSV (JSON has no other word for it), a
+floating-point NaN or infinity in Parquet and TensorBoard. A figure that an update did not log is absent (JSONL,
+TensorBoard), empty (CSV) or null (Parquet), never a NaN.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from burnish.errors import StoreError
-from burnish.monitoring.runs import by_update, is_figure
+from burnish.monitoring.runs import by_update, is_figure, updates
 from burnish.records import FigureFormat, Json
 
 Lines = Sequence[Mapping[str, Json]]
@@ -45,7 +46,7 @@ def export(lines: Lines, format: FigureFormat, out: Path) -> int:
             _replace(out, writer(rows))
     except OSError as error:
         raise StoreError(f"the figures cannot be written: {error}", where=str(out)) from error
-    return len(rows)
+    return updates(rows)
 
 
 def as_jsonl(rows: Lines) -> bytes:

@@ -64,8 +64,8 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Updates that were logged; a look at held-out rows after the last one is none."""
-        return len({line["step"] for line in self.lines if not all(map(LOOKED.match, line))})
+        """Updates that were logged."""
+        return updates(self.lines)
 
 
 def all_runs(store: Store, project: str) -> list[Run]:
@@ -106,6 +106,11 @@ def at_work(store: Store) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return True
+
+
+def updates(lines: Iterable[Mapping[str, Json]]) -> int:
+    """Updates among the lines of a log; a look at held-out rows after the last one is none."""
+    return len({line["step"] for line in lines if not all(map(LOOKED.match, line))})
 
 
 def by_update(lines: Iterable[Mapping[str, Json]]) -> list[dict[str, Json]]:

@@ -31,19 +31,22 @@ class PairLogps:
     """What a preference loss sees of P pairs. Each field is one number for each pair. [P]
 
     ``chosen`` and ``rejected`` are log pi of the whole answer: the sum over its supervised tokens, of which there are
-    ``chosen_tokens`` and ``rejected_tokens``. ``reference_...`` are the same under the start version, without gradient.
+    ``chosen_tokens`` and ``rejected_tokens``. ``reference_...`` are the same under the start version, without gradient;
+    None where the loss says that it does not read them.
     """
 
     chosen: Tensor
     rejected: Tensor
-    reference_chosen: Tensor
-    reference_rejected: Tensor
+    reference_chosen: Tensor | None
+    reference_rejected: Tensor | None
     chosen_tokens: Tensor
     rejected_tokens: Tensor
 
     def at(self, index: Tensor) -> PairLogps:
         """The pairs where ``index`` [P] is true."""
-        return PairLogps(*(getattr(self, field.name)[index] for field in fields(self)))
+        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {name: None if x_P is None else x_P[index] for name, x_P in whole.items()}
+        return PairLogps(**taken)
 
     def swapped(self) -> PairLogps:
         """The same pairs as if the other answer had won."""
@@ -61,14 +64,17 @@ def own_method(part: Part) -> Method:
     """The row of the table of methods that a function makes: ``loss(pairs, beta=0.1) -> [P]``.
 
     A pair's share of votes p enters as for ours: p' of the loss, and 1 - p' of the loss with the answers swapped. The
-    options that the function takes, and their defaults, are those of the method.
+    options that the function takes, and their defaults, are those of the method. A function that says
+    ``reads_reference = False`` of itself gets no reference, and none is computed.
 
     Raises:
         PartError: The function does not take pairs alone, and perhaps beta and gamma with a default.
     """
     defaults = {**_options(part), "label_smoothing": 0.0, "sft": 0.0}
     summary = f"an own loss of pairs, {part.source.rpartition(' ')[0]}"
-    return Method(part.name, summary, "pairs", True, defaults, partial(_terms, part), "preference/margin")
+    reference = _reads_reference(part)
+    margin = "preference/margin" if reference else None
+    return Method(part.name, summary, "pairs", reference, defaults, partial(_terms, part), margin)
 
 
 def own_contract(part: Part, given: Values) -> list[str]:
@@ -98,7 +104,8 @@ def own_preference(
     """Sum of v [p' l(chosen, rejected) + (1 - p') l(rejected, chosen)], l the own loss. Unit: pair.
 
     ``share_P`` is p', ``votes_P`` v. A way round that no vote went is not asked for. Metrics: "accuracy" (a tie counts
-    a half) and "margin", the votes' mean of (2 p' - 1) m, m the lead of the chosen answer in log pi / reference.
+    a half) and "margin", the votes' mean of (2 p' - 1) m, m the lead of the chosen answer in log pi / reference; in log
+    pi where there is no reference.
 
     Raises:
         PartError: The function raised, or returned anything but one loss for each pair.
@@ -110,7 +117,9 @@ def own_preference(
             losses = _one_each(part, part(pairs.at(on), **options), int(on.sum()), "pair")
             total = total + (weight_P[on] * losses).sum()
     with torch.no_grad():
-        lead_P = logps.chosen - logps.reference_chosen - logps.rejected + logps.reference_rejected
+        lead_P = logps.chosen - logps.rejected
+        if logps.reference_chosen is not None and logps.reference_rejected is not None:
+            lead_P = lead_P - logps.reference_chosen + logps.reference_rejected
         side_P = 2 * share_P - 1
         metrics = {
             "accuracy": (votes_P * (1 + lead_P.sign() * side_P.sign()) / 2).sum(),
@@ -172,28 +181,35 @@ def _one_each(part: Part, found: Any, wanted: int, unit: str) -> Tensor:
 
 def _terms(part: Part, values: Values) -> list[Term]:
     options = {name: value for name, value in values.items() if name in OPTIONS}
+    needed = ("reference_logp",) if _reads_reference(part) else ()
 
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
-        weights_S, pairs = reading.weights(stream, having="reference_logp"), reading.pairs(stream)
-        sums_A = [
-            reading.sums(values_S, weights_S, stream)
-            for values_S in (
-                reading.given(outputs.logp_S),
-                reading.figure(stream, "reference_logp", weights_S),
-                torch.ones_like(weights_S),
-            )
-        ]
-        sides = [(sum_A[pairs.a_P], sum_A[pairs.b_P]) for sum_A in sums_A]
+        weights_S, pairs = stream.weights_S, reading.pairs(stream)
+
+        def sides(values_S: Tensor) -> tuple[Tensor, Tensor]:
+            sum_A = reading.sums(values_S, weights_S, stream)
+            return sum_A[pairs.a_P], sum_A[pairs.b_P]
+
+        reference: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+        if needed:
+            weights_S = reading.weights(stream, having="reference_logp")
+            reference = sides(reading.figure(stream, "reference_logp", weights_S))
+        (chosen, rejected), lengths = sides(reading.given(outputs.logp_S)), sides(torch.ones_like(weights_S))
+        logps = PairLogps(chosen, rejected, reference[0], reference[1], lengths[0], lengths[1])
         share_P = smoothed(pairs.preference_P, values["label_smoothing"])
-        return own_preference(part, PairLogps(*sides[0], *sides[1], *sides[2]), share_P, pairs.votes_P, options)
+        return own_preference(part, logps, share_P, pairs.votes_P, options)
 
     def count(trees: Sequence[Tree]) -> float:
         votes = reading.count_votes(trees, "preference", 2)
-        reading.require(trees, "preference", ("reference_logp",))
+        reading.require(trees, "preference", needed)
         return votes
 
     extra = [chosen_term(values["sft"])] if values["sft"] else []
     return [Term("preference", "pair", 1.0, count, loss), *extra]
+
+
+def _reads_reference(part: Part) -> bool:
+    return bool(getattr(part.function, "reads_reference", True))
 
 
 def _options(part: Part) -> dict[str, float]:

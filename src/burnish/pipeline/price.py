@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from burnish.config import host
 from burnish.errors import TrainingError
 from burnish.progress import Silent
 from burnish.records import Row
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from burnish.pipeline.project import Project
 
 GB = 1e9
-FULL_COPIES = 5  # weights, gradients, two moments, and the reference
+BYTES = {"float32": 4, "bfloat16": 2}
+TRAINED = (
+    4 * BYTES["float32"]
+)  # of each trained weight: itself, its gradient and two moments, whatever the base is held in
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def _start(project: Project) -> Loaded:
 
 def _require_room(project: Project, free: int | None) -> None:
     full = project.recipe.adapt.method == "full"
-    need = 4 * project.resolved_base.parameters * (FULL_COPIES if full else 1)
+    need = project.resolved_base.parameters * (BYTES[host.dtype()] + (TRAINED if full else 0))
     if free is not None and need > free:
         raise TrainingError(
             f"{project.recipe.base} needs at least {need / GB:.1f} GB of memory, and {free / GB:.1f} GB are free",

@@ -25,7 +25,7 @@ Rows = Mapping[Split, Sequence[Row]]
 def require_possible(project: Project, rows: Rows) -> None:
     """Nothing in the recipe is known to fail with these rows of the splits that stages learn from and look at.
 
-    Needs torch; reads no weights of the base.
+    Says where a fast path will not run. Needs torch; reads no weights of the base.
 
     Raises:
         ConfigError: A gate names a metric that does not exist.
@@ -36,7 +36,7 @@ def require_possible(project: Project, rows: Rows) -> None:
         TrainingError: The preference method or the reward does not fit the rows, a warm-up is not shorter than its run,
             or there is nothing to look at where the recipe asks for looks.
     """
-    from burnish.training.adapting import require_adaptable
+    from burnish.training.adapting import fallback, require_adaptable
     from burnish.training.judged import require_pairs
 
     recipe = project.recipe
@@ -50,6 +50,9 @@ def require_possible(project: Project, rows: Rows) -> None:
     own = project.own_base
     files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}
     require_adaptable(recipe, project.resolved_base, files)
+    slower = fallback(recipe, project.resolved_base)
+    if slower:
+        project.progress.say(slower)
 
 
 def stage_settings(project: Project, rows: Rows) -> Iterator[tuple[str, dict[str, Choice], int, int]]:

@@ -16,7 +16,7 @@ from burnish.data.clean import oddities, opposed, without_duplicates
 from burnish.data.preferences import holds_preferences
 from burnish.data.read import CLEAN, Dropped, Reading, read_table, understand
 from burnish.data.reasons import by_reason
-from burnish.data.shapes import normal
+from burnish.data.shapes import named, normal
 from burnish.errors import ConfigError, DataError
 from burnish.records import Json, Row
 
@@ -78,7 +78,9 @@ class Inspection:
             said.append(
                 f"they go into {_beside(self.path, LOST).name}, the others into {_beside(self.path, CLEAN).name}"
             )
-        return said + [f"odd: {note}" for note in self.odd]
+        said += [f"odd: {note}" for note in self.odd]
+        unused = self.reading.unused  # so far: one of them may say whose data a row is
+        return said + ([f"columns beside question and answer: {named(unused)}"] if unused else [])
 
 
 @dataclass(frozen=True, slots=True)

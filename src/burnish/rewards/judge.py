@@ -21,6 +21,7 @@ from burnish.records import Json, Row
 from burnish.rewards.scores import Paid
 from burnish.sampling.endpoint import WAIT, Refused, Unanswered, client_of
 from burnish.sampling.endpoint import ask as ask_endpoint
+from burnish.store.database import explained
 from burnish.store.hashing import digest_of
 
 URL, KEY = "BURNISH_JUDGE_URL", "BURNISH_JUDGE_KEY"
@@ -90,6 +91,7 @@ class Judge:
             One group of numbers; None where the judge had no usable answer after ``ATTEMPTS``.
 
         Raises:
+            StoreError: What it said cannot be written; what it said before is kept.
             TrainingError: The endpoint refuses the request itself: a wrong key, an unknown model.
         """
         asks = [[self._ask(row, a, b), self._ask(row, b, a)] for row, a, b in cases]
@@ -119,11 +121,14 @@ class Judge:
         if not unknown:
             return None
         with (
+            explained(self.kept),  # a judgement that could not be kept would be another one in a run that is repeated
             client_of(self.endpoint.key, self.timeout) as client,
             ThreadPoolExecutor(AT_ONCE) as pool,
-            self.kept.open("a", encoding="utf-8") as file,
+            self.kept.open("a", encoding="utf-8", buffering=1) as file,  # a line goes out when it is whole
         ):
             found = pool.map(lambda ask: self._answer(client, ask), unknown.values())
+            if not self.kept.read_bytes().endswith(b"\n"):  # a crash, or a full disk, cut its last line short
+                file.write("\n")
             why = None
             for key, (said, failed) in zip(unknown, found, strict=True):
                 if said is None:

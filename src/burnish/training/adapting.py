@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from burnish.config import Adapt, Recipe
+from burnish.config import Adapt, Recipe, host
 from burnish.errors import ModelError
 from burnish.models.adapters import Lora, adapter_parameters, continued
 from burnish.models.artifacts import Loaded
 from burnish.models.attaching import places
+from burnish.models.attention import refuse
 from burnish.models.base import Base
 from burnish.models.freezing import Full, choose, rates, unfreezing
+from burnish.models.layer import misfit
 from burnish.models.peft_layout import CONFIG, load_adapter
 from burnish.models.skeleton import skeleton
 from burnish.models.weights import candidates
@@ -70,6 +73,17 @@ def require_adaptable(recipe: Recipe, base: Base, own: Mapping[str, Path]) -> No
         except ModelError as error:
             where = "reward.layers" if error.where == "adapt.layers" else error.where
             raise ModelError(error.what, where=where, mend=error.mend) from error
+
+
+def fallback(recipe: Recipe, base: Base) -> str:
+    """Why the layers of the flat path do not run in few passes, and what runs instead; "" where they do."""
+    module, dtype = skeleton(base), getattr(torch, host.dtype())
+    if refuse(module.config):
+        return ""  # there is no flat path: loading the base says so
+    why = next(filter(None, (misfit(layer, dtype) for layer in module.get_decoder().layers)), "")
+    if not why and recipe.adapt.method == "dora":
+        why = 'adapt.method is "dora", whose layers are of another form'
+    return f"transformers' own layers run instead of Burnish's faster ones: {why}" if why else ""
 
 
 def _require_places(module: nn.Module, how: Lora | Full) -> None:

@@ -87,7 +87,7 @@ def keep_boundaries(
     streams = pack(trees, BUDGET, keep_last=keep_last)
     kept = Remembered.made(folder, [source, first], model)
     files = (path for path, _ in kept.keep(streams, compute, progress, f"{what}: reading rows"))
-    places = {key: path for stream, path in zip(streams, files, strict=True) for key, _ in _trees(stream)}
+    places = {key: path for stream, path in zip(streams, files, strict=True) if path for key, _ in _trees(stream)}
     model.kept = Boundaries(first, places)
     return True
 

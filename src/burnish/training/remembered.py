@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,19 +57,30 @@ class Remembered:
 
     def keep(
         self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str
-    ) -> Iterator[tuple[Path, Mapping[str, Tensor]]]:
-        """The file of each batch and what stands in it; made where it is not there, or not as it was written."""
+    ) -> Iterator[tuple[Path | None, Mapping[str, Tensor]]]:
+        """The file of each batch and what stands in it; made where it is not there, or not as it was written.
+
+        Where it cannot be written, that is said once, and the path is None from there on.
+        """
+        failed = ""
         for number, stream in enumerate(streams, 1):
             path = self.folder / f"{self._key(stream)}.safetensors"
+            place: Path | None = path
             tensors = _load(path)
             if tensors is None:
                 with torch.no_grad():
                     tensors = {name: tensor.cpu().contiguous() for name, tensor in compute(stream).items()}
-                _save(path, tensors)
+                if not failed:
+                    failed = _save(path, tensors)
+                    if failed:
+                        progress.say(
+                            f"{what}: cannot be kept in {self.folder}, a later run computes it again: {failed}"
+                        )
+                place = None if failed else path
                 progress.update(what, number, len(streams))
             else:
                 path.touch()  # used now: the room of others goes first
-            yield path, tensors
+            yield place, tensors
 
     def read(
         self, streams: Sequence[Stream], compute: Compute, progress: Progress, what: str
@@ -169,10 +179,17 @@ def make_room(folder: Path, need: float, most: float) -> bool:
     return True
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Written beside and renamed: a killed run leaves no half a file under a name that is read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    save_file(dict(tensors), name, {"digest": _digest(tensors)})
-    Path(name).replace(path)
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Written beside and renamed: a killed run leaves no half a file under a name that is read.
+
+    Returns why it could not be written, "" where it was: a disk that is full costs time, not the run.
+    """
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), part, {"digest": _digest(tensors)})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        return str(error)
+    return ""

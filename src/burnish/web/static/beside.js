@@ -41,6 +41,7 @@ export class SideBySide {
       ...[...sides[0].keys()].map((prompt) => {
         const row = html("tr");
         const answers = sides.map((side) => html("td", "said", side.get(prompt) ?? "\u2013"));
+        answers.forEach((cell, side) => (cell.dataset.after = heads[side + 1].textContent)); // said by the narrow page
         row.append(html("td", "small soft said", prompt), ...answers);
         return row;
       }),
