@@ -10,6 +10,34 @@ TESTS = "tests/training/"
 
 MUTATIONS = [
     Mutation(
+        "a reward of another version takes its hidden states from the start",
+        TRAINING + "shared.py",
+        "torch.equal(one, other)",
+        "one.shape == other.shape",
+        TESTS + "test_shared.py::test_what_differs_is_not_shared",
+    ),
+    Mutation(
+        "layers in common are run for each of two models",
+        TRAINING + "shared.py",
+        "        self._known |= {key: hidden_TD[place] for key, place in places}\n",
+        "",
+        TESTS + "test_shared.py::test_one_forward_gives_what_two_give",
+    ),
+    Mutation(
+        "hidden states of the last rollout are kept for good",
+        ROLLOUTS,
+        "            self.shared.forget()\n",
+        "            pass\n",
+        TESTS + "test_shared.py::test_a_rollout_forgets_the_last_one",
+    ),
+    Mutation(
+        "what parts of a reward measure is lost where prompts are drawn again",
+        TRAINING + "measured.py",
+        "tokens, failed, why, more)",
+        "tokens, failed, why)",
+        TESTS + "test_rollouts.py::test_what_a_part_measures_is_a_mean_over_all_draws",
+    ),
+    Mutation(
         "leave-one-out that leaves none out",
         CREDIT + "rloo.py",
         "(sum(rewards_G) - r) / (len(rewards_G) - 1)",

@@ -164,6 +164,20 @@ def test_groups_that_teach_nothing_are_replaced(model: LanguageModel) -> None:
     assert again.figures() == first
 
 
+def test_what_a_part_measures_is_a_mean_over_all_draws(model: LanguageModel) -> None:
+    """Two prompts with an uncertainty of 1, then four drawn in their place with one of 4."""
+
+    def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], *_: Any) -> Scores:
+        found = [[0.0] * len(group) for group in samples]
+        return replace(paid(found), more={"learned/uncertainty": float(len(asked) ** 2) / 4})
+
+    two, four = ([Asked(prompt.ids, prompt.row) for prompt in asked(*[[5]] * n)] for n in (2, 4))
+    rollouts = rollouts_of(model, score=score)
+    engine = rollouts.sampler()
+    together = rollouts.measure(engine, two, 3, 0, 0) + rollouts.measure(engine, four, 3, 1, 0)
+    assert together.figures()["reward/learned/uncertainty"] == pytest.approx((6 * 1.0 + 12 * 4.0) / 18)
+
+
 def test_where_no_group_teaches_anything_the_rollout_is_as_large_and_says_so(model: LanguageModel) -> None:
     rollouts = rollouts_of(model, plan=replace(GRPO, draws=2), score=equal_for(5, 8, 10, 3))
     assert len(rollouts.window(0)) + len(rollouts.window(1)) == 2

@@ -210,12 +210,12 @@ class LanguageModel:
             return torch.cat([output.last_hidden_state[0, own:] for output, own in outputs]).to(self.dtype)
 
     @torch.no_grad()
-    def boundary(self, stream: Stream) -> Tensor:
-        """The input of the first trained layer [T, D]: the same at every step, so it may be kept.
+    def boundary(self, stream: Stream, first: int | None = None) -> Tensor:
+        """The input of layer ``first`` [T, D]; None: of the first trained one, the same at every step, so kept.
 
         A row's part of it does not depend on what it is packed with.
         """
-        return self._run(stream, last=self.first_trained)
+        return self._run(stream, last=self.first_trained if first is None else first)
 
     @property
     def first_trained(self) -> int:

@@ -47,6 +47,7 @@ class Scores:
     its group; ``parts`` holds what each part said of them, by its name, before scale and weight. ``tokens``, where a
     part pays single tokens, has one number for each id of the answer, after the weight: the total holds their sum
     already. ``failed`` counts the answers that a part had no number for, ``why`` says what happened to one of them.
+    ``more`` holds what else the parts measured, each a mean over the drawn answers.
     """
 
     total: list[list[float]]

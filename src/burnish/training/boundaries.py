@@ -35,7 +35,7 @@ class Boundaries:
 
     def __call__(self, stream: Stream) -> tuple[Tensor, int] | None:
         """The input of layer ``first`` [T, D], and which it is; None where a tree of the stream is not kept."""
-        keys = [key for key, _ in _trees(stream)]
+        keys = [key for key, _ in trees_of(stream)]
         if any(key not in self.places for key in keys):
             return None
         return torch.cat([self._read(key) for key in keys]), self.first
@@ -82,17 +82,17 @@ def keep_boundaries(
 
     def compute(stream: Stream) -> Mapping[str, Tensor]:
         hidden_TD = model.boundary(stream)
-        return {key: hidden_TD[place] for key, place in _trees(stream)}
+        return {key: hidden_TD[place] for key, place in trees_of(stream)}
 
     streams = pack(trees, BUDGET, keep_last=keep_last)
     kept = Remembered.made(folder, [source, first], model)
     files = (path for path, _ in kept.keep(streams, compute, progress, f"{what}: reading rows"))
-    places = {key: path for stream, path in zip(streams, files, strict=True) if path for key, _ in _trees(stream)}
+    places = {key: path for stream, path in zip(streams, files, strict=True) if path for key, _ in trees_of(stream)}
     model.kept = Boundaries(first, places)
     return True
 
 
-def _trees(stream: Stream) -> Iterator[tuple[str, slice]]:
+def trees_of(stream: Stream) -> Iterator[tuple[str, slice]]:
     """Each tree of a stream: a name for what it holds, and its place on the axis."""
     heads = [number for number, span in enumerate(stream.spans) if span.parent is None]
     for head, after in zip(heads, [*heads[1:], len(stream.spans)], strict=True):

@@ -60,7 +60,9 @@ class Measured:
         tokens = None if mine.tokens is None or theirs.tokens is None else [*mine.tokens, *theirs.tokens]
         failed = {name: number + theirs.failed[name] for name, number in mine.failed.items()}
         kept, why = [*mine.kept, *theirs.kept], mine.why or theirs.why
-        scores = Scores([*mine.total, *theirs.total], parts, kept, tokens, failed, why)
+        here, there = (sum(map(len, side.drawn)) for side in (self, other))
+        more = {name: (here * mean + there * theirs.more[name]) / (here + there) for name, mean in mine.more.items()}
+        scores = Scores([*mine.total, *theirs.total], parts, kept, tokens, failed, why, more)
         samples, trees = [*self.samples, *other.samples], [*self.trees, *other.trees]
         return Measured(samples, scores, trees, [*self.drawn, *other.drawn])
 
@@ -137,9 +139,12 @@ def with_values(trees: Sequence[Tree], forward: Callable[[Stream], Outputs]) -> 
 
 @torch.no_grad()
 def with_reference(trees: Sequence[Tree], reference: LanguageModel, temperature: float) -> list[Tree]:
-    """The same trees with "reference_logp" on drawn answers: under the start version, at the sampling temperature."""
+    """The same trees with "reference_logp" on drawn answers: under the start version, at the sampling temperature.
+
+    Where the reference shares layers with reward models it reads the very streams that they read, last tokens included.
+    """
     found: list[float] = []
-    for stream in pack(trees, BUDGET, keep_last=False):
+    for stream in pack(trees, BUDGET, keep_last=reference.kept is not None):
         found += given(reference.logp(stream, temperature=temperature).logp_S).tolist()
     return with_stream(trees, "reference_logp", found, having="old_logp")
 

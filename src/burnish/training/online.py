@@ -9,6 +9,7 @@ from pathlib import Path
 from burnish.config import Recipe, Rl
 from burnish.errors import TrainingError
 from burnish.models.artifacts import Loaded, load_rewards, load_version, save_version
+from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
 from burnish.models.value import Critic
 from burnish.objectives.stream import Stream, Tree
@@ -32,6 +33,7 @@ from burnish.training.passes import Learner
 from burnish.training.plan import plan_of
 from burnish.training.rollouts import Rollouts
 from burnish.training.settings import Choice, rl_settings, said, shown
+from burnish.training.shared import SharedLayers, share_layers
 
 VERSION = 5
 KEPT_SAMPLES = 3
@@ -75,12 +77,14 @@ def train_online(
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows)
-        models = load_rewards(store, rewards, cache, like=frozen)
+        models = load_rewards(store, [*rewards, *([watch] if watch else [])], cache, like=frozen)
+        reference, shared = _reference(frozen.model, models, progress)
+        second = models.pop() if watch else None
         answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
 
         rollouts = Rollouts(
             sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
-            reference=frozen.model,
+            reference=reference,
             score=reward_of(
                 recipe, Means(parts, task, models, [reward.body["centre"] for reward in rewards], answered, store.path)
             ),
@@ -91,15 +95,30 @@ def train_online(
             group=table.group,
             params=params,
             seed=work.seed,
+            shared=shared,
             demonstrations=_demonstrations(recipe, task, store, dataset),
             shown=_written(task, rows) if table.luffy is not None else None,
         )
         dev = [Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]]
-        second = load_rewards(store, [watch], cache, like=frozen)[0] if watch else None
         brake = _brake(rollouts, dev, second, _fresh(recipe, store, work, start, task, let_vote), table)
         return _train(recipe, work, loaded, rollouts, brake, store, progress, choices)
 
     return store.once(work, make, progress=progress)
+
+
+def _reference(
+    start: LanguageModel, models: Sequence[RewardModel], progress: Progress
+) -> tuple[LanguageModel, SharedLayers | None]:
+    """The reference, and the layers that it and the reward models run once for all of them."""
+    if not models:
+        return start, None
+    reference = start.merged()  # as the trunk of a reward model is
+    shared = share_layers([reference, *(model.trunk for model in models)])
+    if shared is None:
+        progress.say("rl: the reward was learned on another version or in all layers: it shares none with the start")
+        return start, None
+    progress.say(f"rl: the reward and the start have {shared.first} layers in common, which are run once for both")
+    return reference, shared
 
 
 def _brake(

@@ -19,6 +19,7 @@ from burnish.store import derive_seed
 from burnish.training.credit.kl import controlled
 from burnish.training.measured import Measured, as_trees, with_reference, with_shown, with_values
 from burnish.training.plan import Plan
+from burnish.training.shared import SharedLayers
 
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
 
@@ -32,7 +33,8 @@ class Rollouts:
     ``sampler`` makes the engine of the current policy; ``score`` gives rewards, the plan's credit makes a lesson of
     them; ``critic`` is the forward that values tokens, where the plan has one; ``keep`` stores a few samples for people
     to read and returns their ids. ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the
-    written answer that joins a prompt's group, where the plan wants one.
+    written answer that joins a prompt's group, where the plan wants one. ``shared`` are layers that the reference has
+    in common with models that the reward asks.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -49,6 +51,7 @@ class Rollouts:
     demonstrations: Sequence[Tree] = ()
     critic: Callable[[Stream], Outputs] | None = None
     shown: Callable[[Row], Sequence[int] | None] | None = None
+    shared: SharedLayers | None = None
     state: dict[str, Any] = field(default_factory=dict)
     part: int = 0
     _groups: list[Tree] = field(default_factory=list)
@@ -79,6 +82,8 @@ class Rollouts:
 
         ``rollout`` is the number of a rollout, None for a look.
         """
+        if self.shared is not None:
+            self.shared.forget()
         drawn = engine.sample([prompt.ids for prompt in asked], n, replace(self.params, seed=seed))
         graded = drawn if rollout is None or self.shown is None else with_shown(drawn, asked, self.shown)
         scores = self.score(asked, graded, self.state.setdefault("scales", {}), rollout)

@@ -1,0 +1,87 @@
+"""Layers that the reference and the reward models have in common: run once for all of them.
+
+A reward model is the start version with its last layers adapted and a head on top, and the start version is the
+reference: for the same answers, what lies below the lowest adapted layer says the same in both.
+Axes: T packed tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from burnish.models.language import LanguageModel
+from burnish.objectives.stream import Stream
+from burnish.training.boundaries import trees_of
+
+
+@dataclass
+class SharedLayers:
+    """The input of layer ``first`` of frozen models that are the same below it: what ``LanguageModel.kept`` asks.
+
+    Whichever of them asks first for a stream has ``model`` run its lower layers; the others read what came out. It is
+    kept until the next answers come (`forget`): 4 bytes x width for each token in float32.
+    """
+
+    model: LanguageModel
+    first: int
+    _known: dict[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, stream: Stream) -> tuple[Tensor, int]:
+        """The input of layer ``first`` [T, D], and which it is."""
+        places = list(trees_of(stream))
+        if all(key in self._known for key, _ in places):
+            return torch.cat([self._known[key] for key, _ in places]), self.first
+        hidden_TD = self.model.boundary(stream, self.first)
+        self._known |= {key: hidden_TD[place] for key, place in places}
+        return hidden_TD, self.first
+
+    def forget(self) -> None:
+        """Drop what is known of the answers so far."""
+        self._known.clear()
+
+
+def share_layers(models: Sequence[LanguageModel]) -> SharedLayers | None:
+    """Have frozen models run the layers that they have in common once, and hold one copy of these.
+
+    Layers are compared tensor by tensor, bit by bit, from the lowest on. None where there is nothing to share: one
+    model, another base, a lowest layer that differs, or the slow path.
+    """
+    model, *others = models
+    if not others or any(other.path == "slow" or other.base.digest != model.base.digest for other in models):
+        return None
+    if not all(_same(model.trunk.embed_tokens, other.trunk.embed_tokens) for other in others):
+        return None
+    first = 0
+    for layers in zip(*(each.trunk.layers for each in models), strict=True):
+        if not all(_same(layers[0], layer) for layer in layers[1:]):
+            break
+        first += 1
+    if first == 0:
+        return None
+    for other in others:
+        for number in range(first):
+            _hold(other.trunk.layers[number], dict(model.trunk.layers[number].named_parameters()))
+    shared = SharedLayers(model, first)
+    for each in models:
+        each.kept = shared
+    return shared
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    mine, theirs = dict(one.named_parameters()), dict(other.named_parameters())
+    return mine.keys() == theirs.keys() and all(_equal(mine[name], theirs[name]) for name in mine)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one is other or (one.dtype == other.dtype and torch.equal(one, other))
+
+
+def _hold(layer: nn.Module, tensors: Mapping[str, nn.Parameter]) -> None:
+    """Have the layer hold these tensors in the place of its own, which are equal."""
+    for name, tensor in tensors.items():
+        place, _, last = name.rpartition(".")
+        setattr(layer.get_submodule(place), last, tensor)
