@@ -70,6 +70,11 @@ def test_a_recipe_takes_its_name_from_the_file_and_its_defaults(tmp_path: Path) 
         ('algorithm = "rloo"\n[rl.luffy]', "luffy is not read by rloo: it goes with dapo, dr_grpo, grpo"),
         ('algorithm = "online_dpo"\n[rl.chord]', "chord is not read by online_dpo"),
         ('aggregate = "sequence"\n[rl.luffy]', "luffy gives drawn and written tokens one denominator"),
+        ("importance_cap = 3.0", "importance_cap corrects for a sampler that is not exact, and this one is"),
+        (
+            'algorithm = "rejection"\nsampler = "int8"\nimportance_cap = 3.0',
+            "importance_cap is not read by rejection: take it out",
+        ),
         ("prompts = 3\nminibatches = 4", "3 prompts cannot be cut into 4 minibatches"),
     ],
 )
@@ -86,6 +91,20 @@ def test_keys_that_the_recipe_leaves_open_are_the_algorithms_own(tmp_path: Path)
     knobs = rl.knobs()
     assert (knobs.clip, knobs.kl_in, knobs.kl_estimator, knobs.minibatches) == ((0.2, 0.2), "loss", "k1", 2)
     assert load(tmp_path, GOOD.replace("clip = [0.1, 0.3]", 'kl_in = "reward"')).rl.knobs().kl_estimator == "k1"
+
+
+@pytest.mark.parametrize(
+    ("keys", "cap"),
+    [
+        ("", None),
+        ('sampler = "int8"', 2.0),
+        ('sampler = "int8"\nimportance_cap = 5.0', 5.0),
+        ('sampler = "int8"\nalgorithm = "online_dpo"', None),
+    ],
+)
+def test_importance_is_capped_where_a_sampler_is_not_exact(tmp_path: Path, keys: str, cap: float | None) -> None:
+    rl = load(tmp_path, GOOD.replace("clip = [0.1, 0.3]", keys)).rl
+    assert rl is not None and rl.knobs().importance_cap == cap and rl.given().get("importance_cap") == cap
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,20 @@ HERE, TESTS = "src/burnish/sampling/", "tests/sampling/test_"
 
 MUTATIONS = [
     Mutation(
+        name="served: an adapter is loaded again under its old name",
+        file=HERE + "served.py",
+        old='name = f"burnish-{digest_of(dict(digests))[:32]}"',
+        new='name = "burnish-policy"',
+        tests=TESTS + "served.py::test_each_policy_is_drawn_from_under_a_name_of_its_own",
+    ),
+    Mutation(
+        name="served: old adapters stay on the server",
+        file=HERE + "served.py",
+        old="                if self.loaded is not None:\n                    self._say",
+        new="                if False:\n                    self._say",
+        tests=TESTS + "served.py::test_each_policy_is_drawn_from_under_a_name_of_its_own",
+    ),
+    Mutation(
         name="the stored logprob forgets the temperature",
         file=HERE + "draw.py",
         old="return ids_N, probs_NV.gather(1, ids_N[:, None])[:, 0].log(), finite_N",

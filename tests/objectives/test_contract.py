@@ -55,6 +55,8 @@ def test_every_method_keeps_every_contract(name: str, settings: dict[str, float]
         (policy_term(unit="sequence"), "groups"),
         (policy_term(unit="sequence", ratio="sequence", clip=(2.0, 2.0)), "groups"),
         (policy_term(longest=10), "groups"),
+        (policy_term(cap=1.5), "groups"),
+        (policy_term(unit="sequence", cap=1.5), "groups"),
         (entropy_term(1.0), "groups"),
     ],
     ids=lambda value: getattr(value, "name", value),
@@ -72,6 +74,7 @@ def test_kl_keeps_all_but_finite_differences() -> None:
         with pytest.raises(PartError, match="finite differences"):
             term_contract("kl", [kl_term(1.0, estimator)], "groups")
     assert term_contract("kl", [kl_term(1.0, "k3")], "groups") == ALL
+    assert term_contract("kl", [kl_term(1.0, "k3", cap=1.5)], "groups") == ALL
 
 
 def test_the_made_up_rows_reach_what_a_term_must_look_at() -> None:

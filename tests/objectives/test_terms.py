@@ -23,6 +23,7 @@ from burnish.objectives import (
     pairwise_term,
     policy,
     policy_term,
+    truncated_importance,
 )
 
 NAN = float("nan")
@@ -61,6 +62,38 @@ def test_policy_ignores_masked_positions():
     assert result.total.item() == -3.0
     result.total.backward()
     assert logp_S.grad.tolist() == [-3.0, 0.0, 0.0]
+
+
+def test_truncated_importance():
+    old, drawn = leaf(-1.0, -1.0, -2.0, -1.0), tensor([-1.0, -1.5, -1.0, -3.0])
+    found = truncated_importance(old, drawn, 2.0)
+    assert found.tolist() == pytest.approx([1.0, math.exp(0.5), math.exp(-1.0), 2.0], abs=1e-6)  # e^2 is held down to 2
+    assert not found.requires_grad
+
+
+def test_policy_weighs_another_samplers_tokens_and_counts_them_once():
+    logp_S = leaf(-1.0, -2.0, NAN)
+    importance = tensor([0.5, 2.0, NAN])
+    weights = tensor([1.0, 1.0, 0.0])
+    result = policy(logp_S, tensor([-1.0, -2.0, 0.0]), tensor([3.0, -1.0, 0.0]), weights, importance_S=importance)
+    assert result.total.item() == -0.5 * 3.0 + 2.0 * 1.0
+    assert result.units == 2.0
+    result.total.backward()
+    assert logp_S.grad.tolist() == [-1.5, 2.0, 0.0]
+
+
+def test_kl_under_another_samplers_tokens_is_that_of_the_policy():
+    """One token per outcome, weighed with its probability in the sampler: importance makes the expectation exact."""
+    logits = tensor([0.3, -1.2, 0.8], dtype=torch.float64, requires_grad=True)
+    logp, reference = logits.log_softmax(0), tensor([0.5, 0.2, -0.7], dtype=torch.float64).log_softmax(0)
+    exact = (logp.exp() * (logp - reference)).sum()
+    (wanted,) = torch.autograd.grad(exact, logits, retain_graph=True)
+    old, drawn = logp.detach(), tensor([0.1, 0.0, 0.4], dtype=torch.float64).log_softmax(0)
+    importance = truncated_importance(old, drawn, 100.0)
+    result = kl(logp, reference, drawn.exp(), old, "k3", importance)
+    (found,) = torch.autograd.grad(result.total, logits)
+    assert torch.allclose(found, wanted, atol=1e-12)
+    assert result.metrics["kl"].item() == pytest.approx(exact.item(), abs=1e-12)
 
 
 @pytest.mark.parametrize(("estimator", "value"), [("k1", 1.0), ("k2", 0.5), ("k3", math.exp(-1))])
@@ -109,6 +142,7 @@ def written(prompt: int, *ids: int, row: int = 0) -> Tree:
 def sampled(prompt: int, advantages: list[float], length: int) -> Tree:
     def answer(advantage: float) -> Answer:
         streams = {"advantage": [advantage] * length, "old_logp": [-1.0] * length, "reference_logp": [-2.0] * length}
+        streams["sampled_logp"] = [-1.0 - 0.3 * place for place in range(length)]
         return Answer(range(length), [1.0] * length, streams)
 
     return Tree([prompt], tuple(answer(a) for a in advantages))
@@ -154,6 +188,24 @@ def test_policy_with_one_ratio_for_an_answer():
     assert clipped.metrics["clip_share"].item() == pytest.approx(1.0)  # of two answers, the one that went too far
 
 
+def test_a_capped_term_reads_what_the_sampler_said():
+    """Trainer -1, sampler -1.5 and -3: weights sqrt(e) and, of e^2, the cap of 2."""
+    streams = {"advantage": [1.0, 1.0], "old_logp": [-1.0, -1.0], "reference_logp": [-1.0, -1.0]}
+    trees = [Tree([1], (Answer([2, 3], [1.0, 1.0], {**streams, "sampled_logp": [-1.5, -3.0]}),))]
+    outputs, stream = Outputs(leaf(-1.0, -1.0)), pack(trees, 100)[0]
+    result = policy_term(cap=2.0).loss(outputs, stream)
+    assert result.total.item() == pytest.approx(-math.exp(0.5) - 2.0, rel=1e-6)
+    assert result.metrics["importance"].item() == pytest.approx(math.exp(0.5) + 2.0, rel=1e-6)
+    assert (result.metrics["truncated_share"].item(), result.units) == (1.0, 2.0)
+    moved = Outputs(leaf(-0.5, -0.5))  # k1: 0.5 for each token, under the ratio to the trainer and that to the sampler
+    wanted = math.exp(0.5) * 0.5 * (math.exp(0.5) + 2.0)
+    assert kl_term(1.0, "k1", cap=2.0).loss(moved, stream).total.item() == pytest.approx(wanted, rel=1e-6)
+    lame = [Tree([1], (Answer([2, 3], [1.0, 1.0], streams),))]
+    for term in (policy_term(cap=2.0), kl_term(1.0, cap=2.0)):
+        with pytest.raises(TrainingError, match='carries no "sampled_logp"'):
+            term.loss(outputs, pack(lame, 100)[0])
+
+
 def test_policy_divided_by_a_constant_says_so():
     """A token of a short answer weighs as much as one of a long: count 6 tokens, divisor 2 answers of up to 10."""
     trees = [sampled(1, [1.0], 4), sampled(2, [1.0], 2)]
@@ -181,7 +233,8 @@ def outputs_for(stream) -> Outputs:
 def test_sums_and_counts_do_not_depend_on_how_the_batch_is_cut(budget):
     pair = Tree([1], (Answer([2, 3], [1.0, 1.0], row=1), Answer([3], [0.0], row=3)), {"preference": 1.0})
     trees = [written(1, 2, 3, 4), sampled(4, [1.0, -1.0], 3), pair, sampled(5, [2.0], 1), written(6, 7)]
-    for term in (likelihood_term(), policy_term(), policy_term(unit="sequence"), kl_term(1.0), pairwise_term()):
+    terms = (policy_term(), policy_term(unit="sequence"), policy_term(cap=1.5), kl_term(1.0), kl_term(1.0, cap=1.5))
+    for term in (likelihood_term(), *terms, pairwise_term()):
         whole = pack(trees, 1000)[0]
         parts = [term.loss(outputs_for(stream), stream) for stream in pack(trees, budget)]
         assert sum(part.units for part in parts) == pytest.approx(term.count(trees))

@@ -12,6 +12,7 @@ from burnish.errors import TrainingError
 from burnish.pipeline import Project
 from burnish.progress import Silent
 from burnish.records import Record
+from burnish.sampling import packed
 from burnish.training.loop import Loop
 
 BEGINNING = """
@@ -39,7 +40,12 @@ WAYS = {
     "ptx": "demonstrations = 0.2",
     "chord": "[rl.chord]\nmu = [0.9, 0.1]",
     "luffy": "[rl.luffy]\ngamma = 0.2",
+    "8 bits": 'sampler = "int8"\nimportance_cap = 1.5\nalgorithm = "ppo"',
+    "8 bits, luffy": 'sampler = "int8"\n[rl.luffy]',
+    "8 bits, pairs": 'sampler = "int8"\nalgorithm = "online_dpo"',
 }
+
+WEIGHED = ("8 bits", "8 bits, luffy")  # by their probability in training over that in sampling
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +86,17 @@ def test_every_algorithm_makes_a_version(tuned: Path, way: str) -> None:
     wanted = {"ppo": "value/error", "chord": "chord/phi", "luffy": "shaped", "online_dpo": "preference/margin"}
     for name in (*(figure for key, figure in wanted.items() if way.startswith(key)), "mismatch", "reward"):
         assert math.isfinite(updates[0][name])
-    assert updates[0]["mismatch"] == pytest.approx(1.0, abs=1e-3)
+    assert updates[0]["mismatch"] == pytest.approx(1.0, abs=0.05 if way.startswith("8 bits") else 1e-3)
+    assert ("policy/importance" in updates[0]) == ("policy/truncated_share" in updates[0]) == (way in WEIGHED)
     project.store.close()
 
 
+@pytest.mark.parametrize("sampler", ["exact", "int8"])
 def test_ppo_ends_with_the_same_bits_after_an_interruption(
-    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
     """Stopped in the second rollout: its answers are drawn again by the same policy, and valued by the same head."""
-    ways = 'algorithm = "ppo"\nlearning_rate = 1e-2\nkl_target = 0.01'
+    ways = f'algorithm = "ppo"\nlearning_rate = 1e-2\nkl_target = 0.01\nsampler = "{sampler}"'
     for name in ("whole", "stopped"):
         shutil.copytree(tuned.parent, tmp_path / name)
     through = with_rl(tmp_path / "whole" / tuned.name, ways, updates=8)
@@ -111,6 +119,13 @@ def test_ppo_ends_with_the_same_bits_after_an_interruption(
     assert told[0][0]["value_explained"] == 0.0 != told[0][4]["value_explained"]  # the head starts at zero, and learns
     for name in ("loss", "value/error", "gradient_norm", "policy/ratio"):
         assert [told[0][step][name] for step in range(8)] == [told[1][step][name] for step in range(8)]
+
+
+def test_8_bits_that_a_model_cannot_have_are_refused(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "_agrees", lambda kind, shape: kind is not packed.Int8Linear)
+    with pytest.raises(TrainingError, match="has no 8-bit layers for this model here") as error:
+        learned(with_rl(tuned, 'sampler = "int8"', updates=2))
+    assert 'set rl.sampler = "exact"' in str(error.value)
 
 
 def test_luffy_needs_written_answers(tuned: Path) -> None:

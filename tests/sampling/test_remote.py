@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from burnish.errors import SamplingError
 from burnish.sampling import Params, RemoteSampler, Sampler, Stop
 
-Reply = Callable[[dict[str, Any]], tuple[int, Any]]
+Reply = Callable[[dict[str, Any], str], tuple[int, Any]]
 PARAMS = Params(max_new_tokens=3, stop_ids=(0,), seed=4)
 
 
 class Server(ThreadingHTTPServer):
-    """Answers a completion with what ``reply`` says of its body; keeps the bodies and keys."""
+    """Answers with what ``reply`` says of a body and its path; keeps the bodies and keys."""
 
     reply: Reply
 
@@ -33,16 +34,18 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
 
+S = TypeVar("S", bound=Server)
+
+
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        assert self.path == "/v1/completions"
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.asked.append(body)
             self.server.keys.append(self.headers["Authorization"])
-            status, said = self.server.reply(body)
+            status, said = self.server.reply(body, self.path)
         data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -70,15 +73,22 @@ def choices(body: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"choices": made}
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        server.reply = lambda body: (200, choices(body))
+@contextmanager
+def serving(server: S) -> Iterator[S]:
+    """Runs the server meanwhile."""
+    with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(Server()) as server:
+        server.reply = lambda body, path: (200 if path == "/v1/completions" else 404, choices(body))
+        yield server
 
 
 def test_ids_and_logprobs_are_those_of_the_server_in_order(server: Server) -> None:
@@ -113,7 +123,7 @@ def test_ids_and_logprobs_are_those_of_the_server_in_order(server: Server) -> No
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_what_cannot_be_trained_on_is_refused(server: Server, changes: dict[str, Any], says: str) -> None:
-    server.reply = lambda body: (200, choices(body, **changes))
+    server.reply = lambda body, path: (200, choices(body, **changes))
     with pytest.raises(SamplingError, match=says):
         RemoteSampler(server.url, "policy").sample([[7, 8]], 2, PARAMS)
     assert len(server.asked) == 1
@@ -129,14 +139,14 @@ def test_logprobs_of_another_temperature_are_refused(server: Server) -> None:
 
 def test_a_server_that_fails_is_asked_again(server: Server) -> None:
     failures = iter([(503, "busy"), (429, "slow down"), (200, "not json")])
-    server.reply = lambda body: next(failures, None) or (200, choices(body))
+    server.reply = lambda body, path: next(failures, None) or (200, choices(body))
     groups = RemoteSampler(server.url, "policy", wait=0.001).sample([[7, 8]], 1, PARAMS)
     assert groups[0][0].ids == (7, 0, 0)
     assert len(server.asked) == 4
 
 
 def test_a_server_that_keeps_failing_is_named_with_its_last_word(server: Server) -> None:
-    server.reply = lambda body: (500, "broken")
+    server.reply = lambda body, path: (500, "broken")
     with pytest.raises(SamplingError, match=r"answered 500 \(5 attempts\)"):
         RemoteSampler(server.url, "policy", wait=0.001).sample([[7, 8]], 1, PARAMS)
     assert len(server.asked) == 5
@@ -145,18 +155,18 @@ def test_a_server_that_keeps_failing_is_named_with_its_last_word(server: Server)
 
 
 def test_a_request_that_is_refused_is_not_repeated(server: Server) -> None:
-    server.reply = lambda body: (404, "no such model")
+    server.reply = lambda body, path: (404, "no such model")
     with pytest.raises(SamplingError, match="404: 'no such model'"):
         RemoteSampler(server.url, "policy", wait=0.001).sample([[7, 8]], 1, PARAMS)
     assert len(server.asked) == 1
-    server.reply = lambda body: (200, {"choices": []})
+    server.reply = lambda body, path: (200, {"choices": []})
     with pytest.raises(SamplingError, match="0 answers to a prompt, not 1"):
         RemoteSampler(server.url, "policy").sample([[7, 8]], 1, PARAMS)
 
 
 def test_a_stop_string_is_the_servers_too(server: Server) -> None:
     stop = Stop(("!",), lambda ids: "".join("!" if i == 6 else "x" for i in ids))
-    server.reply = lambda body: (200, choices(body, token_ids=[5, 5, 6]))
+    server.reply = lambda body, path: (200, choices(body, token_ids=[5, 5, 6]))
     made = RemoteSampler(server.url, "policy").sample([[7]], 1, Params(max_new_tokens=3, stop_ids=(0,), stop=stop))
     assert (made[0][0].finish_reason, made[0][0].stopped_by) == ("stop", "!")
     assert server.asked[0]["stop"] == ["!"]

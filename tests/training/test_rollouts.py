@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from burnish.config import Rl
 from burnish.config.algorithms import Knobs
 from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import pack
+from burnish.objectives.terms import Outputs
 from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Scores
-from burnish.sampling import Engine, Params, Sample
+from burnish.sampling import MISMATCH_INT8, Engine, Params, Sample
 from burnish.training.algorithms import ALGORITHMS
-from burnish.training.plan import Inner, Leash, Plan
+from burnish.training.plan import Inner, Leash, Plan, plan_of
 from burnish.training.rollouts import Rollouts
 
 
@@ -191,6 +194,43 @@ def test_the_weight_of_the_kl_follows_its_target_and_a_replay_follows_it_too(mod
     for step, wanted in ((0, 0.5), (2, 0.49), (2, 0.49), (4, 0.4802)):
         rollouts.window(step)
         assert rollouts.figures()["kl_weight"] == pytest.approx(wanted, abs=1e-6)
+
+
+def rounded(model: LanguageModel, **changed: Any) -> Rollouts:
+    """Rollouts of an 8-bit engine, whose answers the trainer gives logprobs of its own."""
+    plan = plan_of(Rl(prompts=2, group=3, sampler="int8"), 0.1, 6)
+    engine = partial(Engine, slots=8, weights="int8")
+    return rollouts_of(model, sampler=lambda: engine(model.merged()), plan=plan, kind="int8", trainer=model, **changed)
+
+
+def test_answers_of_a_rounded_sampler_carry_both_logprobs(model: LanguageModel) -> None:
+    rollouts = rounded(model)
+    trees = rollouts.window(0)
+    stream = pack(trees, 1000, keep_last=False)[0]
+    with torch.no_grad():
+        logp_S = model.logp(stream).logp_S
+    assert torch.allclose(stream.streams["old_logp"], logp_S, atol=1e-5)
+    assert not torch.allclose(stream.streams["sampled_logp"], logp_S, atol=1e-5)  # the engine's, of rounded weights
+    result = rollouts.plan.terms[0].loss(Outputs(logp_S, torch.zeros_like(logp_S)), stream)
+    wanted = (logp_S - stream.streams["sampled_logp"]).exp().clamp(max=2.0).mean()
+    assert float(result.metrics["importance"]) / result.units == pytest.approx(float(wanted), rel=1e-5)
+    apart = rollouts.mismatch_term().loss(Outputs(logp_S), stream)
+    assert 1.0 + 1e-6 < float(apart.total) / apart.units < MISMATCH_INT8  # of what was drawn, not of old and new
+    again = rounded(model)
+    assert again.window(0) == trees
+
+
+def test_a_rounded_sampler_has_a_budget_of_its_own(model: LanguageModel) -> None:
+    for rollouts, inside in ((rollouts_of(model), 1.009), (rounded(model), 1.14)):
+        stream = pack(rollouts.window(0), 1000, keep_last=False)[0]
+        with torch.no_grad():
+            outputs = model.logp(stream)
+        rollouts.state["mismatch"] = (1e6 * inside, 1_000_000)
+        rollouts.mismatch_term().loss(outputs, stream)
+        rollouts.state["mismatch"] = (1e6 * (inside + 0.02), 1_000_000)
+        with pytest.raises(TrainingError, match="disagree") as error:
+            rollouts.mismatch_term().loss(outputs, stream)
+    assert 'set rl.sampler = "exact"' in str(error.value)
 
 
 def test_sampler_and_trainer_agree_and_a_difference_stops(model: LanguageModel) -> None:

@@ -26,6 +26,7 @@ class Knobs:
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     kl_target: float | Literal["off"] = "off"
     entropy: float = 0.0
+    importance_cap: float | None = None
     inner_epochs: int = 1
     minibatches: int = 2
     dynamic_sampling: int = 0
@@ -39,7 +40,9 @@ class Knobs:
 
 
 _INNER: Mapping[str, Any] = {"inner_epochs": 1, "minibatches": 2}
-_POLICY: Mapping[str, Any] = {"clip": (0.2, 0.2), "kl": 0.02, "entropy": 0.0, "demonstrations": 0.0, **_INNER}
+_POLICY: Mapping[str, Any] = {
+    "clip": (0.2, 0.2), "kl": 0.02, "entropy": 0.0, "importance_cap": 2.0, "demonstrations": 0.0, **_INNER,
+}  # fmt: skip
 _IN_LOSS: Mapping[str, Any] = {"kl_in": "loss", "kl_estimator": "k3", "kl_target": "off"}
 _IN_REWARD: Mapping[str, Any] = {"kl_in": "reward", "kl_estimator": "k1", "kl_target": "off"}
 _GROUPS: Mapping[str, Any] = {**_POLICY, "dynamic_sampling": 0, "overlong": 0.0}

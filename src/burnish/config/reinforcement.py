@@ -52,6 +52,16 @@ class Rl(Paced):
     minibatches: Positive | Auto = Field(
         default="auto", description="Updates in a pass: the rollout's groups are cut into so many parts."
     )
+    sampler: Literal["exact", "int8", "server"] = Field(
+        default="exact",
+        description="What draws the answers: the model as it is; its weights rounded to 8 bits, faster for few answers "
+        "at a time and from a slightly different distribution; or the server that BURNISH_SAMPLER_URL names.",
+    )
+    importance_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Auto = Field(
+        default="auto",
+        description="With a sampler that is not exact, each token is weighed by its probability in training over that "
+        "in sampling, up to this.",
+    )
     clip: tuple[PositiveFloat, PositiveFloat] | Auto = Field(
         default="auto", description="Lower and upper clip of the ratio of new to old probability."
     )
@@ -143,6 +153,8 @@ class Rl(Paced):
         own = dict(reads(self.algorithm))
         if self.kl_in == "reward":
             own["kl_estimator"] = "k1"
+        if self.sampler == "exact":
+            own.pop("importance_cap", None)
         return {key: value if (asked := getattr(self, key)) == "auto" else asked for key, value in own.items()}
 
     def knobs(self) -> Knobs:
@@ -164,6 +176,10 @@ class Rl(Paced):
         for key in KEYS:
             if key not in known and getattr(self, key) != default_of(self, key):
                 raise ValueError(f"{key} is not read by {self.algorithm}: take it out, it reads {', '.join(known)}")
+        if self.importance_cap != "auto" and self.sampler == "exact":
+            raise ValueError(
+                "importance_cap corrects for a sampler that is not exact, and this one is: take it out, or name another"
+            )
         if self.group < 2 and self.algorithm not in ALONE:
             raise ValueError(f"a group of 1 has nothing to be compared with, and {self.algorithm} compares: group >= 2")
         knobs = self.knobs()

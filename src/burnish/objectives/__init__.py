@@ -30,6 +30,7 @@ from burnish.objectives.terms import (
     likelihood_term,
     policy,
     policy_term,
+    truncated_importance,
 )
 from burnish.objectives.unpaired import kto, kto_term, mismatch
 from burnish.objectives.value import value, value_term
@@ -79,6 +80,7 @@ __all__ = [
     "simpo",
     "simpo_term",
     "smoothed",
+    "truncated_importance",
     "value",
     "value_term",
 ]

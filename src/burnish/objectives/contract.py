@@ -137,7 +137,7 @@ def example_trees(kind: Kind) -> list[Tree]:
         ]
     if kind == "groups":
         return [
-            Tree([1] * row, tuple(answer(n, row, "old_logp", "reference_logp") for n in lengths))
+            Tree([1] * row, tuple(answer(n, row, "old_logp", "reference_logp", "sampled_logp") for n in lengths))
             for row, lengths in enumerate(((3, 5), (1, 4, 6), (2, 6)), 1)
         ]
     return [Tree([1] * row, (answer(n, row),)) for row, n in enumerate((3, 1, 5), 1)]

@@ -8,7 +8,7 @@ declared count. Axes: S supervised positions, A answers, N trees.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -96,12 +96,14 @@ def policy(
     advantage_S: Tensor,
     weights_S: Tensor,
     clip: tuple[float, float] = (0.2, 0.28),
+    importance_S: Tensor | None = None,
 ) -> TermResult:
-    """Clipped surrogate: sum of -w min(r A, clamp(r, 1 - low, 1 + high) A), r = exp(logp - old_logp).
+    """Clipped surrogate: sum of -w i min(r A, clamp(r, 1 - low, 1 + high) A), r = exp(logp - old_logp).
 
     PPO (Schulman et al. 2017, arXiv:1707.06347) with GRPO's advantages (Shao et al. 2024, arXiv:2402.03300)
     and an upper bound of its own (DAPO, Yu et al. 2025, arXiv:2503.14476). ``old_logp_S`` is under the
-    sampling policy at the sampling temperature, and so must ``logp_S`` be. Metrics: "clip_share" (units whose
+    sampling policy at the sampling temperature, and so must ``logp_S`` be. i (``importance_S``, 1 where not given)
+    corrects for another policy's samples; it changes weights and no count. Metrics: "clip_share" (units whose
     gradient the clip removed), "ratio".
     """
     on = weights_S != 0
@@ -109,10 +111,24 @@ def policy(
     ratio = (logp_S[on] - old_logp_S[on]).exp()
     bounded = ratio.clamp(1 - clip[0], 1 + clip[1])
     loss = -torch.minimum(ratio * advantage, bounded * advantage)
+    if importance_S is not None:
+        loss = importance_S[on] * loss
     with torch.no_grad():
         clipped = bounded * advantage < ratio * advantage
         metrics = {"clip_share": (weights * clipped).sum(), "ratio": (weights * ratio).sum()}
     return TermResult((weights * loss).sum(), metrics, float(weights.sum()))
+
+
+def truncated_importance(old_logp_S: Tensor, sampled_logp_S: Tensor, cap: float) -> Tensor:
+    """min(exp(old_logp - sampled_logp), cap), without gradient [S]: samples of one model as lessons for another.
+
+    ``old_logp_S`` is what the trainer gives the ids before the first update, ``sampled_logp_S`` what the sampler drew
+    them with. Without a cap the weighted mean is that over the trainer's own samples, with a variance that knows no
+    bound; the cap bounds both it and what a token may weigh. IMPALA's rho (Espeholt et al. 2018, arXiv:1802.01561,
+    section 4.1), for a sampler that computes otherwise than its trainer: Yao et al. 2025, "On the Rollout-Training
+    Mismatch in Modern RL Systems".
+    """
+    return (old_logp_S - sampled_logp_S).detach().exp().clamp(max=cap)
 
 
 def kl(
@@ -121,6 +137,7 @@ def kl(
     weights_S: Tensor,
     old_logp_S: Tensor | None = None,
     estimator: Estimator = "k3",
+    importance_S: Tensor | None = None,
 ) -> TermResult:
     """KL(policy || reference) per token from samples of the policy, inside the loss. Metric: "kl", its value.
 
@@ -128,13 +145,15 @@ def kl(
     reference_logp: k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. The gradient is that of the KL itself whatever
     the estimator, E[r d grad logp]: differentiating k1 gives zero in expectation and k3 the other direction's
     KL. r = exp(logp - old_logp) corrects for samples of an older policy (``old_logp_S``; None: on policy, r =
-    1); the value is that under r too.
+    1); the value is that under r too. ``importance_S`` multiplies r.
     """
     on = weights_S != 0
     weights, logp = weights_S[on], logp_S[on]
     fixed = logp.detach()
     difference = fixed - reference_logp_S[on]
     ratio = torch.ones_like(fixed) if old_logp_S is None else (fixed - old_logp_S[on]).exp()
+    if importance_S is not None:
+        ratio = ratio * importance_S[on]
     if estimator == "k1":
         value = difference
     elif estimator == "k2":
@@ -177,13 +196,16 @@ def policy_term(
     unit: Literal["token", "sequence"] = "token",
     ratio: Literal["token", "sequence"] = "token",
     longest: int | None = None,
+    cap: float | None = None,
 ) -> Term:
     """Clipped surrogate on sampled answers: those that carry "advantage", and with it "old_logp".
 
     Unit "token" weighs every token alike (DAPO); "sequence" takes each answer's mean first (GRPO as published).
     ``ratio`` "sequence" takes one ratio for all tokens of an answer, exp(mean(logp - old_logp)) (GSPO, Zheng et al.
     2025, arXiv:2507.18071 eq. 7). ``longest`` divides by a constant, answers times the longest that one may be, so that
-    a token weighs the same in a short and in a long answer (Dr. GRPO, Liu et al. 2025, arXiv:2503.20783).
+    a token weighs the same in a short and in a long answer (Dr. GRPO, Liu et al. 2025, arXiv:2503.20783). With a
+    ``cap`` the answers carry "sampled_logp" too, and each token is weighed by ``truncated_importance``; metrics:
+    "importance", its mean, and "truncated_share", how much of the weight the cap holds down.
     """
 
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
@@ -195,7 +217,16 @@ def policy_term(
         if unit == "sequence":
             whole = reading.sums(torch.ones_like(weights), weights, stream)
             weights = torch.where(weights != 0, weights / whole[stream.answer_S], 0.0)
-        return policy(logp, old, advantage, weights, clip)
+        if cap is None:
+            return policy(logp, old, advantage, weights, clip)
+        importance = truncated_importance(old, reading.figure(stream, "sampled_logp", weights), cap)
+        result = policy(logp, old, advantage, weights, clip, importance)
+        on = weights != 0
+        metrics = {
+            "importance": (weights[on] * importance[on]).sum(),
+            "truncated_share": (weights[on] * (importance[on] >= cap)).sum(),
+        }
+        return replace(result, metrics={**result.metrics, **metrics})
 
     def answers(trees: Sequence[Tree]) -> float:
         return float(sum(answer.units > 0 for answer in reading.answers(trees, having="advantage")))
@@ -207,14 +238,20 @@ def policy_term(
     return Term("policy", unit, weight, tokens if unit == "token" else answers, loss, divisor=divisor)
 
 
-def kl_term(weight: float, estimator: Estimator = "k3") -> Term:
-    """KL to the reference on answers that carry "reference_logp", and perhaps "old_logp". Unit: token."""
+def kl_term(weight: float, estimator: Estimator = "k3", cap: float | None = None) -> Term:
+    """KL to the reference on answers that carry "reference_logp", and perhaps "old_logp". Unit: token.
+
+    With a ``cap`` they carry both and "sampled_logp", and are weighed by ``truncated_importance``.
+    """
 
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
         weights = reading.weights(stream, having="reference_logp")
-        old = reading.figure(stream, "old_logp", weights) if "old_logp" in stream.streams else None
+        old = reading.figure(stream, "old_logp", weights) if cap is not None or "old_logp" in stream.streams else None
         reference = reading.figure(stream, "reference_logp", weights)
-        return kl(reading.given(outputs.logp_S), reference, weights, old, estimator)
+        importance = None
+        if cap is not None and old is not None:
+            importance = truncated_importance(old, reading.figure(stream, "sampled_logp", weights), cap)
+        return kl(reading.given(outputs.logp_S), reference, weights, old, estimator, importance)
 
     return Term("kl", "token", weight, lambda trees: reading.tokens(trees, having="reference_logp"), loss)
 

@@ -7,6 +7,7 @@ from burnish.sampling.request import (
     MISMATCH_INT8,
     MISMATCH_LIMIT,
     MISMATCH_ROUNDED,
+    MISMATCH_SERVED,
     Event,
     NonFiniteLogits,
     Params,
@@ -17,11 +18,13 @@ from burnish.sampling.request import (
     mismatch,
     require_exact,
 )
+from burnish.sampling.served import Served
 
 __all__ = [
     "MISMATCH_INT8",
     "MISMATCH_LIMIT",
     "MISMATCH_ROUNDED",
+    "MISMATCH_SERVED",
     "Engine",
     "Event",
     "NonFiniteLogits",
@@ -30,6 +33,7 @@ __all__ = [
     "Request",
     "Sample",
     "Sampler",
+    "Served",
     "Stop",
     "Weights",
     "mismatch",

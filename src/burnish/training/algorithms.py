@@ -88,10 +88,10 @@ class Algorithm:
             return METHODS["dpo"].terms({"beta": knobs.beta}) if self.learns == "pairs" else [likelihood_term()]
         how = self.aggregate or knobs.aggregate
         unit: Literal["token", "sequence"] = "sequence" if how == "sequence" else "token"
-        bound = None if knobs.value_clip == "off" else knobs.value_clip
+        bound, cap = None if knobs.value_clip == "off" else knobs.value_clip, knobs.importance_cap
         return [
-            policy_term(clip=knobs.clip, unit=unit, ratio=self.ratio, longest=self.constant(knobs, longest)),
-            kl_term(kl_weight if knobs.kl_in == "loss" else 0.0, knobs.kl_estimator),
+            policy_term(clip=knobs.clip, unit=unit, ratio=self.ratio, longest=self.constant(knobs, longest), cap=cap),
+            kl_term(kl_weight if knobs.kl_in == "loss" else 0.0, knobs.kl_estimator, cap),
             entropy_term(knobs.entropy),
             *([value_term(knobs.value_weight, bound)] if self.critic else []),
         ]

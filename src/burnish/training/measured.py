@@ -149,6 +149,21 @@ def with_reference(trees: Sequence[Tree], reference: LanguageModel, temperature:
     return with_stream(trees, "reference_logp", found, having="old_logp")
 
 
+@torch.no_grad()
+def with_trainer(trees: Sequence[Tree], policy: LanguageModel, temperature: float) -> list[Tree]:
+    """The same trees with the drawn answers' "old_logp" by the trainer; the sampler's becomes "sampled_logp"."""
+
+    def renamed(answer: Answer) -> Answer:
+        drawn = answer.streams.get("old_logp")
+        return answer if drawn is None else replace(answer, streams={"sampled_logp": drawn})
+
+    trees = [replace(tree, answers=tuple(map(renamed, tree.answers))) for tree in trees]
+    found: list[float] = []
+    for stream in pack(trees, BUDGET, keep_last=False):
+        found += given(policy.logp(stream, temperature=temperature).logp_S).tolist()
+    return with_stream(trees, "old_logp", found, having="sampled_logp")
+
+
 def with_stream(trees: Sequence[Tree], name: str, values: Sequence[float], having: str | None = None) -> list[Tree]:
     """The same trees with one more figure for each id, given for all in order; one without ``having`` skips it."""
     at = iter(values)

