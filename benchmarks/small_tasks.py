@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -29,7 +30,7 @@ from burnish.models.value import Critic
 from burnish.objectives import Outputs, Stream
 from burnish.progress import Silent
 from burnish.records import Message, Row
-from burnish.rewards.scores import Asked, Scores
+from burnish.rewards.scores import Asked, Score, Scores
 from burnish.sampling import Engine, Params, Sample
 from burnish.training.loop import Loop, Settings
 from burnish.training.plan import plan_of
@@ -61,23 +62,26 @@ def score(asked: list[Asked], samples: list[list[Sample]], *_: object) -> Scores
     return Scores(total, {}, [list(range(len(group))) for group in total])
 
 
-def run(algorithm: str, seed: int, updates: int, folder: Path) -> list[float]:
-    """The mean reward of each rollout."""
-    table = Rl(algorithm=algorithm, updates=updates, prompts=PROMPTS, group=8)
+def student(
+    table: Rl, seed: int, pay: Score, folder: Path, longest: int = 1, stop_ids: tuple[int, ...] = (), **pace: Any
+) -> tuple[Loop, Rollouts]:
+    """A random model before its first update, with the prompts 1 to 8, and where its windows come from.
+
+    ``pay`` gives rewards, an answer has ``longest`` ids or ends with one of ``stop_ids``, ``pace`` is the loop's.
+    """
     policy = model_of(seed)
-    plan = plan_of(table, 0.0, 1)
+    plan = plan_of(table, 0.0, longest)
     learner = Critic(policy) if plan.critic else policy
-    rewards: list[float] = []
     rollouts = Rollouts(
-        sampler=lambda: Engine(policy.merged(), slots=PROMPTS * 8),
+        sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
         reference=policy.frozen_copy(),
-        score=score,
+        score=pay,
         plan=plan,
         keep=lambda *_: [],
         prompts=[Asked([n], Row((Message("user", str(n)),), None, n)) for n in range(1, PROMPTS + 1)],
-        prompts_per_rollout=PROMPTS,
-        group=8,
-        params=Params(1.0, 1.0, 1, seed),
+        prompts_per_rollout=table.prompts,
+        group=table.group,
+        params=Params(1.0, 1.0, longest, seed, stop_ids),
         seed=seed,
         critic=learner.logp if isinstance(learner, Critic) else None,
     )
@@ -85,14 +89,15 @@ def run(algorithm: str, seed: int, updates: int, folder: Path) -> list[float]:
     def forward(stream: Stream) -> Outputs:
         return learner.logp(stream, entropy=True)
 
-    settings = Settings(updates, RATE, "linear")
-    loop = Loop(learner.parameters(), forward, rollouts, plan.terms, settings, folder, Silent())
-    for step in range(updates):
-        trees = rollouts.window(step)
-        figures = loop.update(step, trees)
-        if "reward" in figures:
-            rewards.append(figures["reward"])
-    return rewards
+    settings = Settings(table.updates, **{"learning_rate": RATE, **pace})
+    return Loop(learner.parameters(), forward, rollouts, plan.terms, settings, folder, Silent()), rollouts
+
+
+def run(algorithm: str, seed: int, updates: int, folder: Path) -> list[float]:
+    """The mean reward of each rollout."""
+    loop, rollouts = student(Rl(algorithm=algorithm, updates=updates, prompts=PROMPTS, group=8), seed, score, folder)
+    figures = [loop.update(step, rollouts.window(step)) for step in range(updates)]
+    return [found["reward"] for found in figures if "reward" in found]
 
 
 def main() -> None:
