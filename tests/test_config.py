@@ -85,6 +85,30 @@ def test_a_key_that_the_algorithm_does_not_read_is_an_error_that_names_it(tmp_pa
     assert "line 13" in str(error.value) and f"[rl]: {said}" in str(error.value)
 
 
+PLAYED = 'environment = "mine:game"\n'
+ROW = "\n[[rl.rewards]]\nkind = "
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("turns = 2", "turns counts answers to an environment"),
+        (
+            "group = 4" + ROW + '"environment"',
+            'a part of kind "environment" is paid by an environment: add rl.environment',
+        ),
+        (PLAYED + ROW + '"judge"\nmodel = "m"', "a judge compares answers to one prompt"),
+        (PLAYED + "[rl.luffy]", "luffy puts a written answer beside episodes"),
+        (PLAYED + "fresh_comparisons = 8", "fresh_comparisons shows two answers to one prompt"),
+        (PLAYED + ROW + '"environment"\nlongest = 3', 'longest belongs to kind = "length", not "environment"'),
+    ],
+)
+def test_an_environment_goes_with_what_fits_it(tmp_path: Path, keys: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, GOOD.replace("clip = [0.1, 0.3]", keys))
+    assert error.value.exit_code == 2 and said in str(error.value)
+
+
 def test_keys_that_the_recipe_leaves_open_are_the_algorithms_own(tmp_path: Path) -> None:
     rl = load(tmp_path, GOOD.replace("clip = [0.1, 0.3]", 'algorithm = "reinforce++"\ngroup = 1\nkl_in = "loss"')).rl
     assert rl is not None

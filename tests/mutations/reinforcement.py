@@ -219,4 +219,77 @@ MUTATIONS = [
         "if False:",
         "tests/pipeline/test_algorithms.py::test_8_bits_that_a_model_cannot_have_are_refused",
     ),
+    Mutation(
+        "tokens of the environment are trained",
+        "src/burnish/sampling/request.py",
+        "            weights[start:stop] = [0.0] * (stop - start)\n",
+        "            weights[start:stop] = [0.5] * (stop - start)\n",
+        TESTS + "test_episodes.py::test_no_algorithm_trains_what_the_environment_said",
+    ),
+    Mutation(
+        "the trees forget what was read",
+        TRAINING + "measured.py",
+        "Answer(sample.ids, sample.weights, streams, row)",
+        "Answer(sample.ids, [1.0] * len(sample.ids), streams, row)",
+        TESTS + "test_episodes.py::test_figures_count_what_the_policy_said",
+    ),
+    Mutation(
+        "an answer is tokenised again for the next turn",
+        TRAINING + "episodes.py",
+        "        playing.ids += sample.ids\n        playing.logprobs += sample.logprobs\n"
+        "        answer = self.renderer.text(sample.ids)\n",
+        "        answer = self.renderer.text(sample.ids)\n"
+        "        ids = self.renderer.answer(answer)\n"
+        "        playing.ids += ids\n        playing.logprobs += [*sample.logprobs, *[0.0] * len(ids)][: len(ids)]\n",
+        TESTS + "test_episodes.py::test_ids_stay_as_they_were_sampled",
+    ),
+    Mutation(
+        "every turn draws the same numbers",
+        TRAINING + "episodes.py",
+        'replace(params, seed=derive_seed(params.seed, "turn", str(turn)))',
+        "params",
+        TESTS + "test_episodes.py::test_an_episode_by_hand",
+    ),
+    Mutation(
+        "the values of what was read stand between two answers",
+        TRAINING + "algorithms.py",
+        'values = [answer.supervised(answer.streams["value"])',
+        'values = [list(answer.streams["value"])[: int(answer.units)]',
+        TESTS + "test_episodes.py::test_generalised_advantages_skip_what_was_read",
+    ),
+    Mutation(
+        "episodes of a group do not begin alike",
+        TRAINING + "episodes.py",
+        "[_Playing(prompt, start_episode(self.environment, prompt.row, seed)) for _ in range(n)]",
+        "[_Playing(prompt, start_episode(self.environment, prompt.row, seed + g)) for g in range(n)]",
+        TESTS + "test_episodes.py::test_a_rollout_of_episodes_is_replayed_whole",
+    ),
+    Mutation(
+        "an environment is tried one episode at a time",
+        "src/burnish/parts/environment.py",
+        "    beside = _played(part, tried[::-1], turns, pays)[::-1]\n",
+        "    beside = alone\n",
+        "tests/parts/test_contract.py::test_an_environment_that_breaks_it",
+    ),
+    Mutation(
+        "an environment may say anything",
+        "src/burnish/parts/environment.py",
+        "if said is None or (isinstance(said, str) and said.strip()):",
+        "if True:",
+        TESTS + "test_episodes.py::test_an_environment_that_breaks_is_one_message_with_the_row",
+    ),
+    Mutation(
+        "a template that rewrites earlier turns is taken",
+        "src/burnish/data/render.py",
+        "        whole = self.prompt([*messages, *said], documents)\n        if whole[: len(done)] != done:\n",
+        "        whole = self.prompt([*messages, *said], documents)\n        if False:\n",
+        TESTS + "test_episodes.py::test_a_template_that_rewrites_earlier_turns_is_refused",
+    ),
+    Mutation(
+        "turns without an environment are ignored",
+        "src/burnish/config/reinforcement.py",
+        'if "turns" in self.model_fields_set:',
+        "if False:",
+        "tests/test_config.py::test_an_environment_goes_with_what_fits_it",
+    ),
 ]

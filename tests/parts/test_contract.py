@@ -7,12 +7,13 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from burnish.errors import PartError
-from burnish.parts import Part, credit_contract, examples_of, score_contract
+from burnish.parts import Part, credit_contract, environment_contract, examples_of, score_contract
 from burnish.records import Message, Reply, Row
 from burnish.training.credit import dr_grpo, grpo, rloo
 
@@ -116,3 +117,48 @@ def test_a_group_of_one_is_answered_or_refused() -> None:
 
     with pytest.raises(PartError, match="ZeroDivisionError"):
         credit_contract("mine:it", part(sample_deviation))
+
+
+class Echo:
+    """Says back what it hears, so many times."""
+
+    def __init__(self, row: Row, most: int = 9) -> None:
+        self.row, self.left = row, most
+
+    def reply(self, answer: str) -> str | None:
+        self.left -= 1
+        return f"you said: {answer}" if self.left else None
+
+    def reward(self) -> float:
+        return float(self.left)
+
+
+HEARD: list[str] = []
+
+
+class Shared(Echo):
+    """Keeps what was said in one place for all episodes."""
+
+    def reply(self, answer: str) -> str | None:
+        HEARD.append(answer)
+        return f"you all said {len(HEARD)} things"
+
+
+def test_a_good_environment_keeps_its_contract() -> None:
+    kept = environment_contract(part(lambda row, seed: Echo(row, 1 + row.number)), ROWS, 3, True)
+    assert kept[:3] == ["a text or None", "determinism", "one reward for an episode"]
+    assert kept[3] == "ends (6 of 9 tried episodes by themselves, the others at rl.turns = 3)"
+    assert "one reward for an episode" not in environment_contract(part(lambda row, seed: Echo(row)), ROWS, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (lambda row, seed: Shared(row), 'contract "determinism": the same answers to row 1 got'),
+        (lambda row, seed: Echo(row, random.randrange(2, 99)), 'contract "determinism"'),
+        (lambda row, seed: SimpleNamespace(reply=lambda answer: None), r"its episodes have no reward\(\)"),
+    ],
+)
+def test_an_environment_that_breaks_it(start: Callable[..., Any], message: str) -> None:
+    with pytest.raises(PartError, match=message):
+        environment_contract(part(start), ROWS, 3, True)

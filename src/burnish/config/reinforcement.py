@@ -42,6 +42,12 @@ class Rl(Paced):
         default="grpo", description="How rewards become a lesson; or an own credit function package.module:function."
     )
     rewards: tuple[RewardPart, ...] = ()
+    environment: PartName | None = Field(
+        default=None,
+        description="An own environment package.module:function that answers the policy, turn by turn: a rollout is "
+        "made of conversations, of which the policy's own tokens are trained.",
+    )
+    turns: Positive = Field(default=4, description="Most answers of the policy in a conversation with the environment.")
     updates: Positive = Field(
         default=12, description="Optimizer updates; a rollout has inner_epochs x minibatches of them."
     )
@@ -68,7 +74,7 @@ class Rl(Paced):
     aggregate: Literal["token", "sequence", "constant"] | Auto = Field(
         default="auto",
         description="How tokens add up: every token weighs alike; every answer does (its tokens' mean); or answers are "
-        "summed and divided by evaluate.max_new_tokens, whatever their length.",
+        "summed and divided by evaluate.max_new_tokens (times turns, with an environment), whatever their length.",
     )
     scale: Literal["group", "batch"] | Auto = Field(
         default="auto", description="Divides advantages by their deviation within a group, or over the rollout."
@@ -97,7 +103,8 @@ class Rl(Paced):
     )
     overlong: Share | Auto = Field(
         default="auto",
-        description="The last share of evaluate.max_new_tokens in which the reward falls by up to 1; 0 is off.",
+        description="The last share of evaluate.max_new_tokens (times turns, with an environment) in which the reward "
+        "falls by up to 1; 0 is off.",
     )
     gae_lambda: Share | Auto = Field(
         default="auto", description="Whom advantages trust: 0 the value function (bias), 1 the rewards (variance)."
@@ -123,7 +130,7 @@ class Rl(Paced):
     fresh_comparisons: Annotated[int, Field(ge=0, le=24)] | Auto = Field(
         default="auto",
         description="Answers to dev prompts that raters are asked to compare with the start's before each rollout, "
-        "while training goes on; auto is 24 with [reward], else 0.",
+        "while training goes on; auto is 24 with [reward], and 0 without it or with an environment.",
     )
     stop_kl: PositiveFloat = Field(
         default=0.15, description="Stops when KL per token to the start version exceeds this."
@@ -148,6 +155,11 @@ class Rl(Paced):
         """The parts of the reward: the learned one alone where the recipe lists none."""
         return self.rewards or (RewardPart(kind="learned"),)
 
+    @property
+    def paid_by_environment(self) -> bool:
+        """Whether a part of the reward is what the environment pays."""
+        return any(part.kind == "environment" for part in self.rewards)
+
     def given(self) -> dict[str, Any]:
         """Every key that the algorithm reads with its value: the recipe's, or the algorithm's own."""
         own = dict(reads(self.algorithm))
@@ -168,6 +180,26 @@ class Rl(Paced):
         twice = next((title for title in titles if titles.count(title) > 1), None)
         if twice is not None:
             raise ValueError(f"two parts of the reward are called {twice}: give each a name")
+        return self
+
+    @model_validator(mode="after")
+    def episodes_fit(self) -> Rl:
+        if self.environment is None:
+            if "turns" in self.model_fields_set:
+                raise ValueError("turns counts answers to an environment: add environment, or take turns out")
+            if self.paid_by_environment:
+                raise ValueError('a part of kind "environment" is paid by an environment: add rl.environment')
+            return self
+        if any(part.kind == "judge" for part in self.rewards):
+            raise ValueError(
+                "a judge compares answers to one prompt, and an environment leads to other ones: take it out"
+            )
+        if self.luffy is not None:
+            raise ValueError("luffy puts a written answer beside episodes, and nobody wrote one: take it out")
+        if self.fresh_comparisons not in ("auto", 0):
+            raise ValueError(
+                "fresh_comparisons shows two answers to one prompt, and an environment leads to other ones"
+            )
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ OWN_KEYS = {  # keys that a kind reads beside those that all of them do
     "length": ("shortest", "longest"),
     "format": ("pattern", "json_object"),
     "judge": ("model", "criterion", "failures"),
+    "environment": (),
 }
 NEEDED = {"own": "function", "length": "longest", "judge": "model"}
 
@@ -24,9 +25,9 @@ NEEDED = {"own": "function", "length": "longest", "judge": "model"}
 class RewardPart(Table):
     """One part of what an answer is paid; the reward is the weighted sum of all rows."""
 
-    kind: Literal["learned", "own", "length", "format", "judge"] = Field(
-        description="The reward model of [reward], a function of yours, a rule on an answer's length or format, or a "
-        "judge that compares it with the start version's."
+    kind: Literal["learned", "own", "length", "format", "judge", "environment"] = Field(
+        description="The reward model of [reward], a function of yours, a rule on an answer's length or format, a "
+        "judge that compares it with the start version's, or what rl.environment pays for an episode."
     )
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.:-]*$")] | None = Field(
         default=None, description="Under which the part is logged, as reward/NAME; its kind or function if not given."

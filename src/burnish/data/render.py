@@ -166,6 +166,27 @@ class Renderer:
             done = [*prompt, *said]
         return parts
 
+    def following(
+        self, messages: Sequence[Message], replies: Sequence[str], documents: Sequence[Document] = ()
+    ) -> list[int]:
+        """The ids after an answer's stop token, up to where the next answer begins.
+
+        ``messages`` was answered, and each answer got one of ``replies``, a user message. What was answered is no
+        argument: its ids stay as they were sampled, and a probe stands for it.
+
+        Raises:
+            DataError: The template renders an earlier turn otherwise once a later one follows.
+        """
+        said = [m for reply in replies for m in (Message("assistant", PROBE), Message("user", reply))]
+        done = [*self.prompt([*messages, *said[:-2]], documents), *self.answer(PROBE)]
+        whole = self.prompt([*messages, *said], documents)
+        if whole[: len(done)] != done:
+            raise DataError(
+                "the template renders earlier turns otherwise once a later one follows",
+                mend="an episode would be trained as it is never served: use another base, or leave rl.environment out",
+            )
+        return whole[len(done) :]
+
     def text(self, ids: Sequence[int]) -> str:
         """What an answer says, for people: without the stop token and other special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)

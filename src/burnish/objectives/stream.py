@@ -10,11 +10,14 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from burnish.errors import TrainingError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,10 @@ class Answer:
     def units(self) -> float:
         """The summed weights: what a term that counts tokens counts."""
         return float(sum(self.weights))
+
+    def supervised(self, values: Sequence[T]) -> list[T]:
+        """Of one value for each id, those of the ids that are trained."""
+        return [value for value, weight in zip(values, self.weights, strict=True) if weight != 0]
 
 
 @dataclass(frozen=True)

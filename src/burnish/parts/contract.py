@@ -30,8 +30,8 @@ def number_of(part: Part, reply: Reply, row: int) -> float:
     value = part(reply, about=f"row {row}")
     if isinstance(value, numbers.Real) and math.isfinite(value):
         return float(value)
-    shown = repr(value) if len(repr(value)) <= 60 else type(value).__name__
-    raise _broken(part.name, "one number per answer", f"it returned {shown} on row {row}, not a finite number")
+    what = f"it returned {shown(value)} on row {row}, not a finite number"
+    raise broken(part.name, "one number per answer", what)
 
 
 def examples_of(rows: Sequence[Row]) -> list[tuple[Reply, int]]:
@@ -56,7 +56,7 @@ def score_contract(part: Part, examples: Sequence[tuple[Reply, int]]) -> list[st
     for (_, row), a, b in zip(examples, first, again, strict=True):
         if a != b:
             what = f"the same answer to row {row} gave {a!r}, then {b!r}"
-            raise _broken(part.name, "determinism", what)
+            raise broken(part.name, "determinism", what)
     return ["one number per answer", "determinism"]
 
 
@@ -70,12 +70,12 @@ def credit_contract(name: str, credit: Credit) -> list[str]:
     """
     found = _advantages(name, credit, ROLLOUT)
     if _advantages(name, credit, ROLLOUT) != found:
-        raise _broken(name, "determinism", "the same rewards gave other advantages the second time")
+        raise broken(name, "determinism", "the same rewards gave other advantages the second time")
     turned = [list(reversed(group)) for group in reversed(ROLLOUT)]
     back = [list(reversed(group)) for group in reversed(_advantages(name, credit, turned))]
     for a_G, b_G in zip(found, back, strict=True):
         if not all(math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE) for a, b in zip(a_G, b_G, strict=True)):
-            raise _broken(name, "order", f"{a_G} became {b_G} when groups and answers came in another order")
+            raise broken(name, "order", f"{a_G} became {b_G} when groups and answers came in another order")
     for rewards_G, a_G in zip(ROLLOUT, found, strict=True):
         _require_monotone(name, rewards_G, a_G)
     equal_G = _advantages(name, credit, ((1.5, 1.5, 1.5),))[0]
@@ -96,13 +96,13 @@ def _advantages(name: str, credit: Credit, rewards_NG: Sequence[Sequence[float]]
     try:
         values = [[float(a) for a in group] for group in found]
     except (TypeError, ValueError):
-        raise _broken(name, "one advantage per answer", f"it returned a {type(found).__name__}") from None
+        raise broken(name, "one advantage per answer", f"it returned a {type(found).__name__}") from None
     shapes = [len(group) for group in values], [len(group) for group in rewards_NG]
     if shapes[0] != shapes[1]:
         what = f"groups of {shapes[1]} rewards gave groups of {shapes[0]} advantages"
-        raise _broken(name, "one advantage per answer", what)
+        raise broken(name, "one advantage per answer", what)
     if not all(math.isfinite(a) for group in values for a in group):
-        raise _broken(name, "finite", f"the rewards {list(map(list, rewards_NG))} gave {values}")
+        raise broken(name, "finite", f"the rewards {list(map(list, rewards_NG))} gave {values}")
     return values
 
 
@@ -112,8 +112,14 @@ def _require_monotone(name: str, rewards_G: Sequence[float], advantages_G: Seque
         for better, b in pairs:
             if better >= r and b < a - CLOSE:
                 what = f"in one group, reward {r:g} got {a:g} and reward {better:g} got {b:g}"
-                raise _broken(name, "a better answer never gets less", what)
+                raise broken(name, "a better answer never gets less", what)
 
 
-def _broken(name: str, contract: str, what: str) -> PartError:
+def shown(value: object) -> str:
+    """A value of the user's in a message."""
+    return repr(value) if len(repr(value)) <= 60 else type(value).__name__
+
+
+def broken(name: str, contract: str, what: str) -> PartError:
+    """The message about a contract that a part breaks."""
     return PartError(f'"{name}" breaks the contract "{contract}": {what}')

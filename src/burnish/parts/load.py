@@ -55,6 +55,7 @@ class Parts:
     sft: Part | None = None
     preference: Part | None = None
     credit: Part | None = None
+    environment: Part | None = None
     metrics: tuple[Part, ...] = ()
     rewards: Mapping[str, Part] = field(default_factory=dict)  # by name
 
@@ -69,11 +70,14 @@ def parts_of(recipe: Recipe, folder: Path) -> Parts:
     preference = recipe.preference.method if recipe.preference and ":" in recipe.preference.method else None
     rewards = [row.function for row in rl.rewards if row.function] if rl else []
     credit = rl.algorithm if rl and ":" in rl.algorithm else None
-    found = load([name for name in (sft, preference, credit, *rewards, *recipe.evaluate.metrics) if name], folder)
+    environment = rl.environment if rl else None
+    named = (sft, preference, credit, environment, *rewards, *recipe.evaluate.metrics)
+    found = load([name for name in named if name], folder)
     return Parts(
         found[sft] if sft else None,
         found[preference] if preference else None,
         found[credit] if credit else None,
+        found[environment] if environment else None,
         tuple(found[name] for name in recipe.evaluate.metrics),
         {name: found[name] for name in rewards},
     )

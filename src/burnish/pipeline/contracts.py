@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from burnish.config import Recipe
-from burnish.parts import credit_contract, examples_of, score_contract
+from burnish.parts import credit_contract, environment_contract, examples_of, score_contract
 from burnish.pipeline.project import Project
 from burnish.records import Row
 
 
-def contract_lines(project: Project, rows: Sequence[Row]) -> list[str]:
+def contract_lines(project: Project, rows: Sequence[Row], prompts: Sequence[Row] = ()) -> list[str]:
     """One line for each own part: what it is, where it comes from, and the contracts that it kept.
+
+    ``rows`` are those of the training split, ``prompts`` further ones that rollouts begin with in their place.
 
     Raises:
         PartError: A part cannot be loaded, breaks a contract, or raises.
@@ -31,6 +33,10 @@ def contract_lines(project: Project, rows: Sequence[Row]) -> list[str]:
         kept.append(("own loss", parts.preference, own_contract(parts.preference, values)))
     _require_judge(project.recipe)
     kept += [("own reward", part, score_contract(part, examples)) for part in parts.rewards.values()]
+    if parts.environment and project.recipe.rl:
+        table = project.recipe.rl
+        held = environment_contract(parts.environment, prompts or rows, table.turns, table.paid_by_environment)
+        kept.append(("own environment", parts.environment, held))
     if parts.credit:
         kept.append(("own credit", parts.credit, credit_contract(parts.credit.name, parts.credit)))
     return [f"{what} {part.name} ({_short(part.source)}): {', '.join(held)}: kept" for what, part, held in kept]

@@ -97,7 +97,7 @@ def preflight(project: Project, raters: int | None = None, timed: bool = False) 
     renderer = project.renderer if importlib.util.find_spec("torch") else None
     examples = gather(recipe, read_files(recipe, project.folder), renderer)
     held_out = _independent(project, examples.splits["test"])
-    own = contract_lines(project, examples.splits["train"])
+    own = contract_lines(project, examples.splits["train"], examples.splits.get("prompts", ()))
     if renderer is not None:
         require_possible(project, examples.splits)
     cost = _price(project, examples) if timed and renderer is not None else None

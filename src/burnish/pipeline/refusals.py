@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from burnish.evaluation import check_rules
 from burnish.feedback import least_votes
 from burnish.pipeline.project import Project
-from burnish.records import Row, Split
+from burnish.records import Message, Row, Split
 from burnish.training.settings import (
     LOOKED_AT,
     Choice,
@@ -29,6 +29,7 @@ def require_possible(project: Project, rows: Rows) -> None:
 
     Raises:
         ConfigError: A gate names a metric that does not exist.
+        DataError: There is an environment, and the base's template has no conversations that only grow.
         ModelError: [adapt] names what the base does not have, or leaves nothing to train; or the teacher is not there,
             or has another tokenizer.
         PartError: An own part cannot be loaded.
@@ -47,6 +48,8 @@ def require_possible(project: Project, rows: Rows) -> None:
     if recipe.reward is not None and "rows" in recipe.reward.learn_from:
         require_pairs("a reward", rows.get("preferences", []), "reward.learn_from")
     project.teacher()
+    if recipe.rl is not None and recipe.rl.environment is not None:
+        project.renderer.following((Message("user", "?"),), ("!",))
     own = project.own_base
     files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}
     require_adaptable(recipe, project.resolved_base, files)

@@ -57,17 +57,23 @@ def _score(row: RewardPart, means: Means) -> Callable[[Sequence[Asked], Groups],
     if row.kind == "judge":
         judge = Judge(Endpoint.of_host(), row.model or "", row.criterion, means.folder / FILE)
         return partial(fare, judge, task, means.start, _may_fail(row))
+    if row.kind == "environment":
+        return _by_environment
     if row.kind == "length":
-        return partial(_by_rule, lambda sample: length_penalty(len(sample.ids), row.shortest, row.longest or 1))
+        return partial(_by_rule, lambda sample: length_penalty(len(sample.drawn), row.shortest, row.longest or 1))
     if row.pattern is not None:
-        return partial(_by_rule, lambda sample: matches(text(sample.ids), row.pattern or ""))
+        return partial(_by_rule, lambda sample: matches(text(sample.ids[sample.last :]), row.pattern or ""))
     keys = row.json_object if isinstance(row.json_object, tuple) else ()
-    return partial(_by_rule, lambda sample: is_json_object(text(sample.ids), keys))
+    return partial(_by_rule, lambda sample: is_json_object(text(sample.ids[sample.last :]), keys))
 
 
 def _may_fail(row: RewardPart) -> bool:
     """Whether an answer without a number is counted, and does not stop the run."""
     return row.failures == "count" or (row.failures == "auto" and row.kind == "judge")
+
+
+def _by_environment(asked: Sequence[Asked], samples: Groups) -> Paid:
+    return Paid([[sample.paid for sample in group] for group in samples])
 
 
 def _by_rule(rule: Callable[[Sample], float], asked: Sequence[Asked], samples: Groups) -> Paid:

@@ -10,7 +10,7 @@ from typing import Protocol
 from burnish.data import first_stop
 from burnish.errors import SamplingError
 from burnish.progress import Progress
-from burnish.records import FinishReason
+from burnish.records import FinishReason, Message
 
 MISMATCH_LIMIT = 1.01
 MISMATCH_ROUNDED = 1.1  # in bfloat16: SmolLM2, whose merged weights are rounded once more, measures 1.05
@@ -111,6 +111,10 @@ class Sample:
     """A finished answer: its ids, with what stopped it where ``finish_reason`` is "stop", and their logprobs.
 
     What stopped it is the last token, or the string ``stopped_by`` somewhere in the text (``Stop.cut`` ends before it).
+    The answers of an episode are one sample too: ``read`` are the stretches [start, stop) of its ids that stand between
+    answers and were not drawn, with 0 in the place of logprobs; ``said`` is the conversation that they end, from the
+    first answer to the message before the last one; ``paid`` is what the environment pays; "length" says that a limit
+    ended it.
 
     A logprob is log-softmax(logits / temperature) of the drawn id before any truncation (temperature 1 for greedy):
     what a trainer with the same temperature computes.
@@ -120,6 +124,27 @@ class Sample:
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
     stopped_by: str | None = None
+    read: tuple[tuple[int, int], ...] = ()
+    said: tuple[Message, ...] = ()
+    paid: float | None = None
+
+    @property
+    def weights(self) -> list[float]:
+        """How much each id may be trained: 1 where it was drawn, 0 where it was read."""
+        weights = [1.0] * len(self.ids)
+        for start, stop in self.read:
+            weights[start:stop] = [0.0] * (stop - start)
+        return weights
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The ids that were drawn."""
+        return tuple(id for id, weight in zip(self.ids, self.weights, strict=True) if weight)
+
+    @property
+    def last(self) -> int:
+        """Where the last answer begins."""
+        return self.read[-1][1] if self.read else 0
 
 
 class NonFiniteLogits(SamplingError):

@@ -87,9 +87,9 @@ class ChatTask:
         return Tree(prompt_ids, (answer,), {"label": label, "votes": weight})
 
     def reply(self, row: Row, sample: Sample) -> Reply:
-        """A sampled answer as an own reward sees it."""
-        finished = sample.finish_reason == "stop"
-        return Reply(row.prompt, self.renderer.text(sample.ids), finished, len(sample.ids), row.answer)
+        """A sampled answer as an own reward sees it: of an episode the last one, in its conversation."""
+        finished, ids = sample.finish_reason == "stop", sample.ids[sample.last :]
+        return Reply((*row.prompt, *sample.said), self.renderer.text(ids), finished, len(ids), row.answer)
 
     def exchange(
         self,
@@ -102,20 +102,21 @@ class ChatTask:
         settings: Mapping[str, Json],
         id: str,
     ) -> Exchange:
-        """A sampled answer as it is kept, with the ids of both sides.
+        """A sampled answer as it is kept, with the ids of both sides; of an episode the last one.
 
         ``id`` is the caller's: a stage that names its answers by its work finds them again after a crash.
         """
+        before, ids = sample.ids[: sample.last], sample.ids[sample.last :]
         return Exchange(
             id=id,
             project=project,
             version=version_id,
             purpose=purpose,
-            prompt=row.prompt,
-            answer=self.renderer.text(sample.ids),
-            prompt_ids=tuple(prompt_ids),
-            answer_ids=tuple(sample.ids),
-            logprobs=tuple(sample.logprobs),
+            prompt=(*row.prompt, *sample.said),
+            answer=self.renderer.text(ids),
+            prompt_ids=(*prompt_ids, *before),
+            answer_ids=tuple(ids),
+            logprobs=tuple(sample.logprobs[sample.last :]),
             finish_reason=sample.finish_reason,
             created_at=now(),
             documents=row.documents,

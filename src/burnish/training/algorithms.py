@@ -45,12 +45,16 @@ class Graded:
         ]
 
     def per_token(self) -> list[list[float]]:
-        """The reward of each token, of all answers in order: what no token earned comes with the last one. [N G][L]"""
+        """The reward of each token, of all answers in order: what no token earned comes with the last one. [N G][L]
+
+        Tokens are those that are trained: an episode's, without what was read between its answers.
+        """
         found = []
         for n, tree in enumerate(self.trees):
             for g, answer in enumerate(tree.answers):
-                dense = [0.0] * len(answer.ids) if self.dense_NGL is None else list(self.dense_NGL[n][g])
-                penalty = [0.0] * len(answer.ids) if self.penalty_NGL is None else self.penalty_NGL[n][g]
+                nothing = [0.0] * len(answer.ids)
+                dense = answer.supervised(nothing if self.dense_NGL is None else self.dense_NGL[n][g])
+                penalty = answer.supervised(nothing if self.penalty_NGL is None else self.penalty_NGL[n][g])
                 rest = self.rewards_NG[n][g] - sum(dense)
                 earned = [a + b for a, b in zip(dense, penalty, strict=True)]
                 found.append([*earned[:-1], earned[-1] + rest])
@@ -106,7 +110,7 @@ def per_answer(advantages: PerAnswer) -> Credit:
             float(advantage)
             for tree, advantages_G in zip(graded.trees, found_NG, strict=True)
             for answer, advantage in zip(tree.answers, advantages_G, strict=True)
-            for _ in answer.ids
+            for _ in answer.supervised(answer.ids)
         ]
         return with_stream(graded.trees, "advantage", flat)
 
@@ -130,7 +134,7 @@ def _by_values(knobs: Knobs) -> Credit:
         rewards = graded.per_token()
         if "rewards" in knobs.whiten:
             rewards = whitened(rewards, shift=False)
-        values = [list(answer.streams["value"]) for tree in graded.trees for answer in tree.answers]
+        values = [answer.supervised(answer.streams["value"]) for tree in graded.trees for answer in tree.answers]
         found = [
             gae.advantages(rewards_L, values_L, knobs.discount, knobs.gae_lambda)
             for rewards_L, values_L in zip(rewards, values, strict=True)

@@ -193,7 +193,7 @@ def _figures(measured: Measured) -> dict[str, float]:
     """The policy's figures on the dev prompts."""
     figures: dict[str, Any] = measured.figures()
     parts = [name for name in figures if name.startswith("reward/")]
-    answers = [sample.ids for group in measured.drawn for sample in group]
+    answers = [sample.drawn for group in measured.drawn for sample in group]
     said = {"repetition": repetition(answers), "distinct": distinct(answers)}
     kept = {name: figures[name] for name in ("reward", *parts, "kl", "length", "cut_share")}
     return {f"dev_{name}": value for name, value in (kept | said).items()}

@@ -91,14 +91,16 @@ class Measured:
             old - reference
             for tree in own.trees
             for answer in tree.answers
-            for old, reference in zip(answer.streams["old_logp"], answer.streams["reference_logp"], strict=True)
+            for old, reference in zip(
+                *(answer.supervised(answer.streams[name]) for name in ("old_logp", "reference_logp")), strict=True
+            )
         ]
         distinct = [len({tuple(sample.ids) for sample in group}) / len(group) for group in own.samples]
         return {
             "reward": sum(rewards) / len(rewards),
             **own.scores.figures(),
             "kl": sum(apart) / len(apart),
-            "length": sum(len(sample.ids) for sample in flat) / len(flat),
+            "length": sum(len(sample.drawn) for sample in flat) / len(flat),
             "cut_share": sum(sample.finish_reason == "length" for sample in flat) / len(flat),
             "diversity": sum(distinct) / len(distinct),
         }
@@ -116,11 +118,14 @@ def with_shown(
 
 
 def as_trees(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[Sample]]) -> list[Tree]:
-    """Each group as a tree whose drawn answers carry "old_logp"; its row is its place in the rollout."""
+    """Each group as a tree whose drawn answers carry "old_logp"; its row is its place in the rollout.
+
+    Of an episode only what the policy drew is trained: what it read has no weight.
+    """
 
     def answer(sample: Sample, row: int) -> Answer:
         streams = {"old_logp": sample.logprobs} if sample.logprobs else {}
-        return Answer(sample.ids, [1.0] * len(sample.ids), streams, row)
+        return Answer(sample.ids, sample.weights, streams, row)
 
     return [
         Tree(prompt, tuple(answer(sample, row) for sample in group))
@@ -165,11 +170,14 @@ def with_trainer(trees: Sequence[Tree], policy: LanguageModel, temperature: floa
 
 
 def with_stream(trees: Sequence[Tree], name: str, values: Sequence[float], having: str | None = None) -> list[Tree]:
-    """The same trees with one more figure for each id, given for all in order; one without ``having`` skips it."""
+    """The same trees with one more figure for each id that is trained, given for all in order (0 at all others).
+
+    An answer without ``having`` skips its own.
+    """
     at = iter(values)
 
     def known(answer: Answer) -> Answer:
-        own = [next(at) for _ in answer.ids]
+        own = [next(at) if weight else 0.0 for weight in answer.weights]
         return (
             answer
             if having and having not in answer.streams

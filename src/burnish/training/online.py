@@ -14,7 +14,7 @@ from burnish.models.reward import RewardModel
 from burnish.models.value import Critic
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs
-from burnish.parts import Parts, credit_contract, examples_of, score_contract, sources
+from burnish.parts import Parts, credit_contract, environment_contract, examples_of, score_contract, sources
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.rewards.against import StartAnswers
@@ -27,6 +27,7 @@ from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adapted, keyed_adapt
 from burnish.training.brake import Brake, Budgets
+from burnish.training.episodes import episodes_of
 from burnish.training.fresh import Fresh
 from burnish.training.held_out import HeldOut
 from burnish.training.passes import Learner
@@ -76,12 +77,11 @@ def train_online(
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
-        _require_contracts(parts, rows)
+        _require_contracts(parts, rows, table)
         models = load_rewards(store, [*rewards, *([watch] if watch else [])], cache, like=frozen)
         reference, shared = _reference(frozen.model, models, progress)
         second = models.pop() if watch else None
         answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
-
         rollouts = Rollouts(
             sampler=_sampler_of(table, policy, store.begin(work)),
             reference=reference,
@@ -98,6 +98,7 @@ def train_online(
             shared=shared,
             demonstrations=_demonstrations(recipe, task, store, dataset),
             shown=_written(task, rows) if table.luffy is not None else None,
+            episodes=episodes_of(table, parts.environment, task.renderer, policy.context),
         )
         dev = [Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]]
         brake = _brake(rollouts, dev, second, _fresh(recipe, store, work, start, task, let_vote), table)
@@ -156,7 +157,7 @@ def _fresh(
     """Who asks raters about the policy while it learns; None where the recipe wants no comparisons."""
     assert recipe.rl is not None
     asked = recipe.rl.fresh_comparisons
-    number = (DEV_PROMPTS if recipe.reward else 0) if asked == "auto" else asked
+    number = (DEV_PROMPTS if recipe.reward and not recipe.rl.environment else 0) if asked == "auto" else asked
     if not number:
         return None
     sources, folder = recipe.feedback.sources, store.begin(work)
@@ -185,7 +186,7 @@ def _work(
             "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
             "feedback": {"simulate": recipe.feedback.simulate, "sources": list(recipe.feedback.sources)},
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
-            **sources((*parts.rewards.values(), parts.credit)),
+            **sources((*parts.rewards.values(), parts.credit, parts.environment)),
         },
         parents=(start, *rewards, dataset),
         seed=derive_seed(recipe.seed, "rl"),
@@ -193,11 +194,13 @@ def _work(
     )
 
 
-def _require_contracts(parts: Parts, rows: Sequence[Row]) -> None:
+def _require_contracts(parts: Parts, rows: Sequence[Row], table: Rl) -> None:
     for part in parts.rewards.values():
         score_contract(part, examples_of(rows))
     if parts.credit:
         credit_contract(parts.credit.name, parts.credit)
+    if parts.environment:
+        environment_contract(parts.environment, rows, table.turns, table.paid_by_environment)
 
 
 def _demonstrations(recipe: Recipe, task: ChatTask, store: Store, dataset: Record) -> list[Tree]:

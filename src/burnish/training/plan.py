@@ -63,7 +63,7 @@ class Plan:
         figures: dict[str, float] = {}
         rewards, drawn = measured.scores.total, measured.own()
         if self.shaping is not None:
-            added = [[self.shaping(len(s.ids)) if s.logprobs else 0.0 for s in group] for group in measured.samples]
+            added = [[self.shaping(len(s.drawn)) if s.logprobs else 0.0 for s in group] for group in measured.samples]
             rewards = [[a + b for a, b in zip(*both, strict=True)] for both in zip(rewards, added, strict=True)]
             figures["reward/overlong"] = sum(map(sum, added)) / sum(map(len, drawn.samples))
         penalty = None
@@ -81,8 +81,9 @@ def plan_of(rl: Rl, kl_weight: float, longest: int, own: Part | None = None) -> 
 
     Args:
         kl_weight: The weight of the KL.
-        longest: The longest answer that is sampled, in tokens.
+        longest: The longest answer that is sampled, in tokens; an episode has up to ``rl.turns`` of them.
     """
+    longest *= rl.turns if rl.environment is not None else 1
     knobs = rl.knobs()
     row = ALGORITHMS[rl.algorithm] if own is None else Algorithm(lambda _: per_answer(own))
     return Plan(
@@ -133,15 +134,15 @@ def _told_apart(trees: Sequence[Tree]) -> list[Tree]:
 def _explained(trees: Sequence[Tree]) -> float:
     """1 - var(return - value) / var(return) over all tokens: 1 where the value foresees all, 0 where nothing."""
     answers = [answer for tree in trees for answer in tree.answers]
-    returns = [r for answer in answers for r in answer.streams["return"]]
-    values = [v for answer in answers for v in answer.streams["value"]]
+    returns = [r for answer in answers for r in answer.supervised(answer.streams["return"])]
+    values = [v for answer in answers for v in answer.supervised(answer.streams["value"])]
     spread = pvariance(returns)
     return 1 - pvariance([r - v for r, v in zip(returns, values, strict=True)]) / spread if spread else 0.0
 
 
 def _idle(sampled: Sequence[Tree], trees: Sequence[Tree]) -> float:
     """The share of sampled tokens that teach nothing: left out, or with an advantage of zero."""
-    tokens = sum(len(answer.ids) for tree in sampled for answer in tree.answers)
+    tokens = sum(answer.units for tree in sampled for answer in tree.answers)
     answers = [answer for tree in trees for answer in tree.answers if "old_logp" in answer.streams]
-    advantages = [answer.streams.get("advantage", [1.0] * len(answer.ids)) for answer in answers]
+    advantages = [answer.streams.get("advantage", answer.weights) for answer in answers]
     return 1 - sum(advantage != 0.0 for advantages_L in advantages for advantage in advantages_L) / tokens

@@ -26,6 +26,7 @@ from burnish.sampling import (
 )
 from burnish.store import derive_seed
 from burnish.training.credit.kl import controlled
+from burnish.training.episodes import Episodes, turns
 from burnish.training.measured import Measured, as_trees, with_reference, with_shown, with_trainer, with_values
 from burnish.training.plan import Plan
 from burnish.training.shared import SharedLayers
@@ -47,10 +48,11 @@ class Rollouts:
 
     ``sampler`` makes the engine of the current policy; ``score`` gives rewards, the plan's credit makes a lesson of
     them; ``critic`` is the forward that values tokens, where the plan has one; ``keep`` stores a few samples for people
-    to read and returns their ids. ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the
-    written answer that joins a prompt's group, where the plan wants one. ``shared`` are layers that the reference has
-    in common with models that the reward asks. ``kind`` is the recipe's ``rl.sampler``;
-    ``trainer`` is the policy, where its own logprobs of what was drawn are wanted beside the sampler's.
+    to read and returns their ids; ``episodes`` plays conversations with an environment, where there is one.
+    ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the written answer that joins a
+    prompt's group, where the plan wants one. ``shared`` are layers that the reference has in common with models that
+    the reward asks. ``kind`` is the recipe's ``rl.sampler``; ``trainer`` is the policy, where its own logprobs of what
+    was drawn are wanted beside the sampler's.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -70,6 +72,7 @@ class Rollouts:
     shared: SharedLayers | None = None
     kind: str = "exact"
     trainer: LanguageModel | None = None
+    episodes: Episodes | None = None
     state: dict[str, Any] = field(default_factory=dict)
     part: int = 0
     _groups: list[Tree] = field(default_factory=list)
@@ -102,7 +105,11 @@ class Rollouts:
         """
         if self.shared is not None:
             self.shared.forget()
-        drawn = engine.sample([prompt.ids for prompt in asked], n, replace(self.params, seed=seed))
+        params = replace(self.params, seed=seed)
+        if self.episodes is None:
+            drawn = engine.sample([prompt.ids for prompt in asked], n, params)
+        else:
+            drawn = self.episodes.play(engine, asked, n, params)
         graded = drawn if rollout is None or self.shown is None else with_shown(drawn, asked, self.shown)
         scores = self.score(asked, graded, self.state.setdefault("scales", {}), rollout)
         paid, samples, scores = rewarded(asked, graded, scores, least=min(n, 2))
@@ -135,6 +142,7 @@ class Rollouts:
         self._figures = {
             **figures,
             **learned,
+            **({} if self.episodes is None else {"turns": turns(drawn.drawn)}),
             "redrawn_share": len(drawn.trees) / self.prompts_per_rollout - 1,
             "samples": self.keep(step, chosen, drawn.drawn),
         }
