@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,32 @@ def test_a_recipe_that_is_not_utf8(tmp_path: Path) -> None:
 
 def test_every_key_says_what_it_means() -> None:
     assert all(meaning for _, _, meaning in config.describe())
+
+
+@pytest.mark.parametrize(
+    ("criteria", "weights", "said"),
+    [
+        ('["tone"]', "{ style = 1.0 }", '"style", which nobody is asked about: known are overall, tone'),
+        ('["tone"]', "{ tone = 0.7, overall = 0.4 }", "the weights of criteria add up to 1.1"),
+        ('["tone"]', "{ tone = -1.0, overall = 2.0 }", "greater than or equal to 0"),
+        ("[]", "{ overall = 1.0 }", "weighs what nobody is asked about"),
+        ('["tone", "Tone"]', "{}", '"tone" is the name of something else'),
+        ('["overall"]', "{}", '"overall" is the name of something else'),
+        ('["a/b"]', "{}", "should match pattern"),
+        ('["a", "b", "c", "d", "e", "f", "g"]', "{}", "at most 6"),
+    ],
+)
+def test_criteria_and_their_weights_fit(tmp_path: Path, criteria: str, weights: str, said: str) -> None:
+    text = GOOD.replace("[reward]", f"[feedback]\ncriteria = {criteria}\n[reward]\ncriteria = {weights}")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(tmp_path, text)
+
+
+def test_criteria_without_a_reward_that_learns_them_are_refused(tmp_path: Path) -> None:
+    text = '[feedback]\ncriteria = ["tone"]\n'
+    for rest in ("", '[reward]\nlearn_from = ["edit"]\n[rl]\n', '[preference]\nlearn_from = ["compare"]\n'):
+        with pytest.raises(ConfigError, match=r"feedback\.criteria are learned by a"):
+            load(tmp_path, f'task = "chat"\nbase = "b"\n[data]\ntrain = "t"\n{text}{rest}')
+    asked = GOOD.replace("[reward]", '[feedback]\ncriteria = ["house style"]\n[reward]')
+    recipe = load(tmp_path, asked + '[reward.criteria]\n"house style" = 1.0\n')
+    assert recipe.reward is not None and recipe.reward.criteria == {"house style": 1.0}

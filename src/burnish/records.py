@@ -150,7 +150,8 @@ class Comparison:
 class Vote:
     """One thing that one rater said. ``sequence`` orders the events of a store; ``key`` is the idempotency key.
 
-    ``compare``: exchange against other, ``choice`` "a" means ``exchange``. ``rating``: ``value`` 1 to 5. ``thumb``:
+    ``compare``: exchange against other, ``choice`` "a" means ``exchange``, and ``criteria`` holds the choice by each
+    criterion that the rater spoke about. ``rating``: ``value`` 1 to 5. ``thumb``:
     ``value`` 1 or -1. ``edit``: ``text`` is the corrected answer. ``left`` tells which side stood on the left.
     """
 
@@ -170,6 +171,7 @@ class Vote:
     left: Literal["a", "b"] | None = None
     value: float | None = None
     text: str | None = None
+    criteria: Mapping[str, Choice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,15 +36,21 @@ def campaign(desk: Desk, evaluation: Record, votes: int = 1) -> str:
     return judge_campaign(desk.store, PROJECT, evaluation, "rl", "start", votes)
 
 
-def vote(desk: Desk, campaign: str, name: str, source: str, choose, least: int = 0, most: int = ITEMS) -> str:
-    """Let one rater judge the items of a campaign: ``choose(number of the prompt)`` is "a" (rl), "b" or "tie"."""
+def vote(
+    desk: Desk, campaign: str, name: str, source: str, choose, least: int = 0, most: int = ITEMS, tone=None
+) -> str:
+    """Let one rater judge the items of a campaign: ``choose(number of the prompt)`` is "a" (rl), "b" or "tie", and
+    ``tone`` the same by that criterion, or None."""
     rater = ensure_rater(desk.store, PROJECT, name, source)
     for item in comparisons(desk.store, PROJECT, campaign)[least:most]:
         number = int(item.a.split("-")[1])
-        choice = choose(number)
-        if choice != "tie":
-            choice = "left" if left_side(item.id, rater) == choice else "right"
-        record_vote(desk.store, PROJECT, rater, "compare", key=f"{name}:{item.id}", comparison=item.id, choice=choice)
+        left = left_side(item.id, rater)
+        seen = {"tie": "tie", left: "left", "b" if left == "a" else "a": "right"}
+        said = tone and tone(number)
+        record_vote(
+            desk.store, PROJECT, rater, "compare", key=f"{name}:{item.id}", comparison=item.id,
+            choice=seen[choose(number)], criteria={"tone": seen[said]} if said else None, asked=["tone"],
+        )  # fmt: skip
     return rater
 
 
@@ -67,6 +73,16 @@ def test_the_win_rate_counts_ties_as_a_half(desk: Desk, evaluation: Record):
     assert body["ties"] == sum(n % 10 != 0 and n % 3 == 2 for n in range(ITEMS))
     assert body["agreement"] is None
     assert body["contenders"] == {"rl": desk.rl.id, "start": desk.sft.id}
+
+
+def test_a_criterion_has_a_win_rate_of_its_own_over_the_pairs_that_were_judged_by_it(desk: Desk, evaluation: Record):
+    name = campaign(desk, evaluation)
+    vote(desk, name, "anna", "human", lambda n: "a", tone=lambda n: None if n % 2 else "b" if n < 30 else "tie")
+    body = judged(desk.store, PROJECT, name, evaluation, 0).body
+    spoken = [0.5 if n % 10 == 0 else 0.0 if n < 30 else 0.5 for n in range(ITEMS) if n % 2 == 0]
+    assert set(body["criteria"]) == {"tone"} and body["criteria"]["tone"]["clusters"] == len(spoken) == 30
+    assert body["criteria"]["tone"]["value"] == pytest.approx(sum(spoken) / 30)
+    assert body["win_rate"]["value"] > 0.9
 
 
 def test_two_raters_make_a_share_and_an_agreement(desk: Desk, evaluation: Record):

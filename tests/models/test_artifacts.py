@@ -184,6 +184,21 @@ def test_a_reward_model_saved_under_another_version_is_refused(store, tiny, rend
     version = kept(store, "sft", save_version(store, tiny, renderer, stage="sft", settings={}))
     loaded = load_version(store, version, like=tiny)
     reward = RewardModel.on(loaded.model.sibling(), Lora(4), layers=1, seed=0)  # on the base: the adapter is lost
-    reward.head_D.data.fill_(0.1)
+    reward.heads_HD.data.fill_(0.1)
     with pytest.raises(ModelError, match="than when it was saved"):
         save_reward(store, reward, loaded, version)
+
+
+def test_every_head_of_a_reward_model_is_checked_when_it_comes_back(store, tiny, renderer):
+    version = kept(store, "sft", save_version(store, tiny, renderer, stage="sft", settings={}))
+    loaded = load_version(store, version, like=tiny)
+    reward = RewardModel.on(loaded.model, Lora(4), 1, 0, ["overall", "house style"])
+    reward.heads_HD.data[1] = 0.1  # the overall head says nothing, the other one does
+    body = save_reward(store, reward, loaded, version)
+    record = kept(store, "reward", body, kind="reward")
+    assert torch.allclose(load_reward(store, record, like=tiny).by_head(STREAM), reward.by_head(STREAM), atol=1e-6)
+    silent = [score if place % 2 == 0 else 0.0 for place, score in enumerate(body["scores"])]
+    with pytest.raises(ModelError, match="than when it was saved"):
+        load_reward(store, dataclasses.replace(record, body={**body, "scores": silent}), like=tiny)
+    with pytest.raises(ModelError, match="its heads are overall, house style, and were house style, overall"):
+        load_reward(store, dataclasses.replace(record, body={**body, "heads": body["heads"][::-1]}), like=tiny)

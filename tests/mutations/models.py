@@ -192,8 +192,8 @@ MUTATIONS = [
     Mutation(
         name="the reward head is lost on loading",
         file=HERE + "reward.py",
-        old="return cls(version.merged()._adapt(files, None, False, 0), version.here(head_D))",
-        new="return cls(version.merged()._adapt(files, None, False, 0), version.here(head_D) * 0)",
+        old="return cls(version.merged()._adapt(files, None, False, 0), version.here(heads_HD), names)",
+        new="return cls(version.merged()._adapt(files, None, False, 0), version.here(heads_HD) * 0, names)",
         tests=TESTS + "artifacts.py::test_a_reward_model_scores_the_same_when_it_comes_back",
     ),
     Mutation(

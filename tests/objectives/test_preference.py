@@ -295,3 +295,28 @@ TWO = (Answer([2], [1.0], row=7), Answer([3], [1.0], {"reference_logp": [-1.0]},
 def test_what_is_no_pair_is_refused_before_any_forward(tree, says):
     with pytest.raises(TrainingError, match=says):
         preference_term("sigmoid").count([tree])
+
+
+def test_pairwise_term_of_a_criterion_reads_its_own_scores_and_votes_alone():
+    """The first pair led by 1 and won two votes of two, the second is not spoken about, the third ties at 0."""
+    said = [("preference:tone", 1.0), ("votes:tone", 2.0)], [], [("preference:tone", 0.5)]
+    trees = [
+        Tree([1], (Answer([2], [1.0]), Answer([3], [1.0])), {"preference": 0.0, "votes": 5.0, **dict(figures)})
+        for figures in said
+    ]
+    tone = leaf(1.0, 0.0, NAN, NAN, 3.0, 3.0)
+    outputs = Outputs(scores_A=torch.full((6,), NAN), by_criterion_A={"tone": tone, "style": torch.full((6,), NAN)})
+    term = pairwise_term(0.5, "tone")
+    assert (term.name, term.weight, term.count(trees)) == ("pairwise:tone", 0.5, 3.0)
+    result = term.loss(outputs, pack(trees, 100)[0])
+    assert result.units == 3.0
+    assert result.total.item() == pytest.approx(2 * math.log(1 + math.exp(-1)) + LOG2, abs=1e-6)
+    assert result.metrics["accuracy"].item() == 2.5
+    result.total.backward()
+    assert tone.grad.tolist() == pytest.approx([-0.537883, 0.537883, 0.0, 0.0, 0.0, 0.0], abs=1e-6)
+
+
+def test_a_criterion_s_votes_are_checked_as_all_are():
+    tree = Tree([1], (Answer([2], [1.0]), Answer([3], [1.0])), {"preference": 1.0, "preference:tone": 1.5})
+    with pytest.raises(TrainingError, match=r"a preference of 1\.5"):
+        pairwise_term(criterion="tone").count([tree])

@@ -50,6 +50,32 @@ def test_two_reward_models_and_a_rule_pay_together(tmp_path: Path, tiny_model_fo
     assert {"reward/learned", "reward/length", "dev_reward/learned", "dev_reward/length"} <= set(figures)
 
 
+def test_criteria_are_voted_on_once_and_weighed_anew_without_learning_the_reward_again(
+    tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    recipe = make_project(tmp_path, tiny_model_folder)
+    asked = '[feedback]\ncriteria = ["solves it", "house style"]\n'
+    text = recipe.read_text().replace("[feedback]\n", asked).replace("updates = 4", "updates = 2")
+    made = []
+    for weights in ('"solves it" = 0.7, "house style" = 0.3', '"house style" = 1.0'):
+        recipe.write_text(text.replace("[reward]\n", f"[reward]\ncriteria = {{ {weights} }}\n"))
+        project = Project(recipe, progress=Heard())
+        made.append(project.train().records)
+    first, second = made
+    assert first["reward"].id == second["reward"].id and first["candidate"].id != second["candidate"].id
+    body = first["snapshot"].body
+    assert {name: said["votes"] for name, said in body["criteria"].items()} == dict.fromkeys(
+        ("solves it", "house style"), body["votes"]
+    )
+    shown = second["candidate"].body["settings"]["criteria"]
+    assert shown == {"value": {"house style": 1.0}, "why": "recipe"}
+    figures = next(line for line in project.store.metrics(second["candidate"]) if "reward/learned" in line)
+    assert figures["reward/learned/house style"] == figures["reward/learned"] != figures["reward/learned/solves it"]
+    assert {"reward/learned/overall", "dev_reward/learned/solves it"} <= set(figures)
+    recipe.write_text(text.replace('"solves it"', '"tone"'))
+    assert 'the simulated raters know nothing about "tone"' in burnish("check", recipe, code=2)
+
+
 def test_a_reward_from_a_file_of_pairs_waits_for_no_votes(tmp_path: Path, tiny_model_folder: Path) -> None:
     recipe = pairs_project(tmp_path, tiny_model_folder, ROWS)
     burnish("train", recipe)

@@ -65,10 +65,14 @@ class Asked:
             self.project.store.exchanges.add(conn, exchange)
         return exchange.id
 
-    def compares(self, rater: str, item: Comparison, choice: str) -> None:
-        seen = "tie" if choice == "tie" else "left" if choice == left_side(item.id, rater) else "right"
-        key = f"{rater} {item.id}"
-        record_vote(self.project.store, "tiny", rater, "compare", key=key, comparison=item.id, choice=seen)  # type: ignore[arg-type]
+    def compares(self, rater: str, item: Comparison, choice: str, **criteria: str) -> None:
+        """Choose "a", "b" or "tie", by each criterion too."""
+        left = left_side(item.id, rater)
+        seen = {"tie": "tie", left: "left", "b" if left == "a" else "a": "right"}
+        record_vote(
+            self.project.store, "tiny", rater, "compare", key=f"{rater} {item.id}", comparison=item.id,
+            choice=seen[choice], criteria={name: seen[side] for name, side in criteria.items()}, asked=list(criteria),
+        )  # type: ignore[arg-type]  # fmt: skip
 
     def thumbs(self, rater: str, exchange: str, value: int) -> None:
         record_vote(

@@ -117,7 +117,7 @@ def test_what_is_said_of_an_answer_is_float32(
         assert a is not None and b is not None and a.dtype == b.dtype == torch.float32
         assert not torch.equal(a, a.bfloat16().float())  # more than a rounded number was made wide
         torch.testing.assert_close(a, b, rtol=0, atol=0.05)
-    scored = RewardModel(model, torch.ones(model.head.shape[1])).scores(stream)
+    scored = RewardModel(model, torch.ones(1, model.head.shape[1])).scores(stream)
     assert scored.dtype == torch.float32 and not torch.equal(scored, scored.bfloat16().float())
 
 

@@ -126,11 +126,11 @@ def served(desk: Desk):
     from burnish.serving.service import AnswerService
     from burnish.web.app import create_app
     from burnish.web.context import Context
-    from web.desk import PROJECT, RECIPE
+    from web.desk import PROJECT
 
     torch.set_num_threads(1)
-    service = AnswerService(desk.store, PROJECT, RECIPE, loader(desk.store))
-    return service, create_app(Context(desk.store, PROJECT, RECIPE, service, TOKEN))
+    service = AnswerService(desk.store, PROJECT, desk.recipe, loader(desk.store))
+    return service, create_app(Context(desk.store, PROJECT, desk.recipe, service, TOKEN))
 
 
 def client_of(desk: Desk) -> TestClient:

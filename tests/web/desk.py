@@ -46,6 +46,7 @@ class Desk:
     body: Mapping[str, Json] = field(default_factory=lambda: NO_WEIGHTS)
     made: dict[str, Record] = field(default_factory=dict)
     last: int = 0
+    recipe: Recipe = RECIPE
 
     def record(self, kind: str, stage: str, body: Mapping[str, Json], parents: Sequence[Record] = ()) -> Record:
         work = self.work(kind, stage, parents)

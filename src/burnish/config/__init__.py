@@ -4,10 +4,11 @@ from burnish.config.read import describe, load
 from burnish.config.recipe import Data, Evaluate, Feedback, Gate, Loop, Recipe, Serve
 from burnish.config.reinforcement import Rl
 from burnish.config.rewards import RewardPart
-from burnish.config.stages import Adapt, Paced, Passes, Preference, Reward, Sft
+from burnish.config.stages import OVERALL, Adapt, Paced, Passes, Preference, Reward, Sft
 from burnish.config.table import Table
 
 __all__ = [
+    "OVERALL",
     "Adapt",
     "Data",
     "Evaluate",

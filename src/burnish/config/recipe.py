@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.reinforcement import Rl
-from burnish.config.stages import Adapt, Preference, Reward, Sft
-from burnish.config.table import PartName, Positive, Share, Table
+from burnish.config.stages import OVERALL, Adapt, Preference, Reward, Sft
+from burnish.config.table import Criterion, PartName, Positive, Share, Table
+
+RESERVED = (OVERALL, "uncertainty", "failed")  # logged beside the criteria
 
 
 class Data(Table):
@@ -62,6 +64,18 @@ class Feedback(Table):
     sources: tuple[Literal["human", "simulated"], ...] = Field(
         default=("human",), description="Whose votes are learned from; naming both pools them, knowingly."
     )
+    criteria: Annotated[tuple[Criterion, ...], Field(max_length=6)] = Field(
+        default=(),
+        description="What raters may judge beside the whole, each a few words; the reward learns a head for each.",
+    )
+
+    @model_validator(mode="after")
+    def criteria_differ(self) -> Feedback:
+        seen = [name.lower() for name in (*RESERVED, *self.criteria)]
+        twice = next((name for name in self.criteria if seen.count(name.lower()) > 1), None)
+        if twice is not None:
+            raise ValueError(f'"{twice}" is the name of something else: give each criterion a name of its own')
+        return self
 
 
 class Gate(Table):
@@ -166,6 +180,24 @@ class Recipe(Table):
             raise ValueError(
                 'data.preferences is read by nothing: add [preference] or [reward] with "rows" in learn_from'
             )
+        self._require_criteria()
         if self.feedback.simulate and "simulated" not in self.feedback.sources:
             raise ValueError('feedback.simulate needs "simulated" in feedback.sources')
         return self
+
+    def _require_criteria(self) -> None:
+        """Criteria are learned from comparisons, and weighed where they are asked for."""
+        asked, reward = self.feedback.criteria, self.reward
+        if asked and (reward is None or "compare" not in reward.learn_from):
+            raise ValueError(
+                'feedback.criteria are learned by a [reward] with "compare" in learn_from: add it, or take them out'
+            )
+        weighed = reward.criteria if reward is not None else {}
+        if weighed and not asked:
+            raise ValueError("reward.criteria weighs what nobody is asked about: name it in feedback.criteria too")
+        strange = next((name for name in weighed if name not in (OVERALL, *asked)), None)
+        if strange is not None:
+            raise ValueError(
+                f'reward.criteria weighs "{strange}", which nobody is asked about: known are '
+                f"{', '.join((OVERALL, *asked))}"
+            )

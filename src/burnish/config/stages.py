@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from burnish.config.table import (
     Auto,
+    Criterion,
     Names,
     NotNegative,
+    NotNegativeFloat,
     PartName,
     Positive,
     PositiveFloat,
@@ -17,6 +20,8 @@ from burnish.config.table import (
     Table,
     default_of,
 )
+
+OVERALL = "overall"  # the choice of the better answer, all things considered
 
 
 class Adapt(Table):
@@ -232,10 +237,23 @@ class Reward(FromJudgements):
         default=("compare",), description='Kinds of vote it learns from, and "rows" of data.preferences.'
     )
     min_comparisons: Positive = Field(default=200, description="The stage waits until so many votes are in.")
-    layers: Positive = Field(default=6, description="Adapt the last so many layers under the head.")
+    layers: Positive = Field(default=6, description="Adapt the last so many layers under the heads.")
+    criteria: dict[Criterion, NotNegativeFloat] = Field(
+        default={},
+        description="What each of feedback.criteria weighs in the reward, summing up to 1: "
+        '{ "solves it" = 0.7, "house style" = 0.3 }; overall is the choice of the better answer, and is all of it '
+        "where nothing is weighed. Other weights learn nothing again and ask nobody again.",
+    )
     batch_size: Positive | Auto = Field(default="auto", description="Pairs per update; auto is 16.")
     epochs: Positive | Auto = Field(default="auto", description="Passes over the comparisons; auto is 2.")
     learning_rate: PositiveFloat | Auto = Field(
         default="auto",
         description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds.",
     )
+
+    @model_validator(mode="after")
+    def weights_add_up(self) -> Reward:
+        total = sum(self.criteria.values())
+        if self.criteria and not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"the weights of criteria add up to {total:g}: they are shares, and make 1 together")
+        return self

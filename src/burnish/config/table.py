@@ -11,6 +11,7 @@ Auto = Literal["auto"]
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[int, Field(ge=0)]
+NotNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 Names = tuple[Annotated[str, Field(min_length=1)], ...]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -23,6 +24,7 @@ def _named(name: str) -> str:
 
 
 PartName = Annotated[str, AfterValidator(_named)]
+Criterion = Annotated[str, Field(pattern=r"^\w([\w '&-]{0,38}\w)?$")]  # a few words, without what logs and names use
 
 
 class Table(BaseModel):

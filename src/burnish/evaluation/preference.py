@@ -13,12 +13,12 @@ from sqlalchemy import func, select
 from burnish.errors import EvaluationError
 from burnish.evaluation.metrics import figure_of
 from burnish.feedback import add_comparisons, votes
-from burnish.records import Json, Record, Source, Vote
+from burnish.records import Choice, Json, Record, Source, Vote
 from burnish.statistics import agreement
 from burnish.store import Store, Work, digest_of
 from burnish.store import schema as tables
 
-VERSION = 1
+VERSION = 2
 WORTH = {"a": 1.0, "tie": 0.5, "b": 0.0}  # to a, which is the candidate
 
 
@@ -140,14 +140,15 @@ def _last_event(store: Store, project: str, campaign: str, sources: Sequence[Sou
 
 
 def _outcome(pairs: Sequence[Pair], clusters: Sequence[int], cast: Sequence[Vote], seed: int) -> dict[str, Json]:
-    """``items`` holds the candidate's share of the votes on each item: a half for equal answers, None for erased."""
-    said: dict[tuple[str, str | None], list[float]] = defaultdict(list)
-    for vote in cast:
-        said[vote.exchange, vote.other].append(WORTH[vote.choice or "tie"])
-    items: list[float | None] = []
-    for pair in pairs:
-        worth = said.get((pair.a, pair.b))
-        items.append(0.5 if pair.state == "equal" else sum(worth) / len(worth) if worth else None)
+    """``items`` holds the candidate's share of the votes on each item: a half for equal answers, None for erased.
+
+    ``criteria`` holds its win rate by each criterion, over the pairs on which somebody spoke about it.
+    """
+    items = _items(pairs, [(vote, vote.choice) for vote in cast])
+    by = {
+        name: _items(pairs, [(vote, vote.criteria[name]) for vote in cast if name in vote.criteria])
+        for name in sorted({name for vote in cast for name in vote.criteria})
+    }
     try:
         agreed = asdict(agreement([(v.comparison, v.rater, v.choice) for v in cast if v.choice], seed=seed))
     except EvaluationError:
@@ -155,9 +156,22 @@ def _outcome(pairs: Sequence[Pair], clusters: Sequence[int], cast: Sequence[Vote
     return {
         "items": items,
         "win_rate": asdict(figure_of(items, clusters, seed=seed)),
+        "criteria": {name: asdict(figure_of(found, clusters, seed=seed)) for name, found in by.items()},
         "equal": sum(pair.state == "equal" for pair in pairs),
         "ties": sum(vote.choice == "tie" for vote in cast),
         "votes": dict(Counter(vote.source for vote in cast)),
         "raters": len({vote.rater for vote in cast}),
         "agreement": agreed,
     }
+
+
+def _items(pairs: Sequence[Pair], cast: Sequence[tuple[Vote, Choice | None]]) -> list[float | None]:
+    """The candidate's share of these choices on each item."""
+    said: dict[tuple[str, str | None], list[float]] = defaultdict(list)
+    for vote, choice in cast:
+        said[vote.exchange, vote.other].append(WORTH[choice or "tie"])
+    items: list[float | None] = []
+    for pair in pairs:
+        worth = said.get((pair.a, pair.b))
+        items.append(0.5 if pair.state == "equal" else sum(worth) / len(worth) if worth else None)
+    return items

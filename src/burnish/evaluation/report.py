@@ -147,5 +147,6 @@ def _judges(judgement: Record | None) -> list[str]:
     agreed = "" if body["agreement"] is None else f"; they agree {_cell(body['agreement'])}"
     return [
         f"{body['candidate']} preferred to {body['reference']}: {_cell(body['win_rate'])} "
-        f"({cast} votes of {body['raters']} raters, {body['equal']} equal answers{agreed})"
+        f"({cast} votes of {body['raters']} raters, {body['equal']} equal answers{agreed})",
+        *(f"  by {name}: {_cell(figure)}" for name, figure in (body.get("criteria") or {}).items()),
     ]

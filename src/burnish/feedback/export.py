@@ -16,9 +16,9 @@ from burnish.store import Store
 def export_votes(store: Store, project: str, path: Path) -> int:
     """Write the votes that stand as JSONL and return their number; the file is whole or not there.
 
-    A comparison holds ``answer_a``, ``answer_b`` and ``choice``; the other kinds hold ``answer`` and
-    ``value`` or ``text``. Every row holds ``source``, so people's votes and simulated ones stay told apart;
-    raters appear by id. Votes on erased answers are left out.
+    A comparison holds ``answer_a``, ``answer_b``, ``choice`` and ``criteria``, the choice by each; the other kinds
+    hold ``answer`` and ``value`` or ``text``. Every row holds ``source``, so people's votes and simulated ones stay
+    told apart; raters appear by id. Votes on erased answers are left out.
 
     Raises:
         FeedbackError: The folder is not there, or the file cannot be written.
@@ -57,6 +57,7 @@ def _row(vote: Vote, texts: dict[str, Exchange]) -> dict[str, Json]:
             "answer_b": texts[vote.other].answer,
             "other_version": vote.other_version,
         }
-        return row | other | {"choice": vote.choice, "left": vote.left, "comparison": vote.comparison}
+        said_here = {"choice": vote.choice, "criteria": dict(vote.criteria), "left": vote.left}
+        return row | other | said_here | {"comparison": vote.comparison}
     said_row = {"answer": said.answer, "value": vote.value, "text": vote.text}
     return row | {name: value for name, value in said_row.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from burnish.feedback.comparisons import comparisons, left_side
@@ -30,6 +30,11 @@ class SimulatedRater(Protocol):
     def vote(self, question: str, left: Reply, right: Reply, draw: str) -> Literal["left", "right", "tie"]:
         """The side it prefers."""
 
+    def criteria(
+        self, question: str, left: Reply, right: Reply, draw: str, asked: Sequence[str]
+    ) -> Mapping[str, Literal["left", "right", "tie"]]:
+        """The side it prefers by each of the criteria."""
+
 
 def simulate_votes(
     store: Store,
@@ -37,8 +42,10 @@ def simulate_votes(
     campaign: str,
     panel: Sequence[SimulatedRater],
     progress: Progress | None = None,
+    asked: Sequence[str] = (),
 ) -> int:
-    """Let a panel vote on every comparison of a campaign until each has the votes that it wants.
+    """Let a panel vote on every comparison of a campaign, and by the criteria ``asked`` for, until each has the votes
+    that it wants.
 
     Who votes on an item wanted by fewer than all follows from its id. Keys are derived from rater and item,
     so a run that was killed and repeated doubles nothing. Returns the number of votes that were added.
@@ -58,10 +65,17 @@ def simulate_votes(
             left = left_side(item.id, ids[rater.name])
             shown = [replies[side] for side in (left, "b" if left == "a" else "a")]
             first, second = (Reply(said.answer, said.finish_reason == "stop") for said in shown)
-            choice = rater.vote(shown[0].prompt[-1].content, first, second, item.id)
-            key = f"simulated:{rater.name}:{item.id}"
+            question = shown[0].prompt[-1].content
             receipt = record_vote(
-                store, project, ids[rater.name], "compare", key=key, comparison=item.id, choice=choice
+                store,
+                project,
+                ids[rater.name],
+                "compare",
+                key=f"simulated:{rater.name}:{item.id}",
+                comparison=item.id,
+                choice=rater.vote(question, first, second, item.id),
+                criteria=rater.criteria(question, first, second, item.id, asked) if asked else None,
+                asked=asked,
             )
             added += not receipt.duplicate
         if progress is not None:

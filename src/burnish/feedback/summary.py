@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from burnish.errors import EvaluationError
 from burnish.feedback.raters import raters
-from burnish.records import Figure, Json, Vote
+from burnish.records import Choice, Figure, Json, Vote
 from burnish.statistics import agreement
 from burnish.store import Store
 
@@ -19,7 +19,7 @@ def summary(store: Store, project: str, votes: Sequence[Vote], seed: int = 0) ->
         ``votes``; ``by_source``, ``by_kind`` and ``by_rater`` (name, source, votes and share, most first);
         ``largest_share`` of one rater; ``ties`` and ``left``, shares of the comparisons that ended in a tie
         and, of those that did not, with the left answer; ``agreement`` of raters who saw the same item, a
-        figure with its interval. What cannot be known is None.
+        figure with its interval; ``criteria``: votes, ties and agreement by each. What cannot be known is None.
     """
     named = raters(store, project)
     compared = [vote for vote in votes if vote.kind == "compare"]
@@ -42,15 +42,24 @@ def summary(store: Store, project: str, votes: Sequence[Vote], seed: int = 0) ->
         "largest_share": by_rater[0]["share"] if by_rater else None,
         "ties": 1 - len(decided) / len(compared) if compared else None,
         "left": sum(vote.choice == vote.left for vote in decided) / len(decided) if decided else None,
-        "agreement": _agreement(compared, seed),
+        "agreement": _agreement([(vote.comparison, vote.rater, vote.choice) for vote in compared], seed),
+        "criteria": _by_criterion(compared, seed),
     }
 
 
-def _agreement(compared: Sequence[Vote], seed: int) -> dict[str, Json] | None:
+def _by_criterion(compared: Sequence[Vote], seed: int) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for name in sorted({name for vote in compared for name in vote.criteria}):
+        said = [(vote.comparison, vote.rater, vote.criteria[name]) for vote in compared if name in vote.criteria]
+        ties = sum(choice == "tie" for _, _, choice in said) / len(said)
+        found[name] = {"votes": len(said), "ties": ties, "agreement": _agreement(said, seed)}
+    return found
+
+
+def _agreement(said: Sequence[tuple[str | None, str, Choice | None]], seed: int) -> dict[str, Json] | None:
+    """How far raters agree who chose on the same comparison."""
     try:
-        figure: Figure = agreement(
-            [(vote.comparison, vote.rater, vote.choice) for vote in compared if vote.choice], seed=seed
-        )
+        figure: Figure = agreement([(item, rater, choice) for item, rater, choice in said if choice], seed=seed)
     except EvaluationError:
         return None  # no item has two votes that took a side: agreement is unknown, not zero
     return {"value": figure.value, "low": figure.low, "high": figure.high, "items": figure.clusters}

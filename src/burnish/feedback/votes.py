@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -123,4 +124,5 @@ def _vote(row: RowMapping, text: str | None) -> Vote:
         left=row["left_side"],
         value=row["value"],
         text=text,
+        criteria=json.loads(row["criteria"] or "{}"),
     )

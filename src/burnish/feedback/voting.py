@@ -6,6 +6,8 @@ The idempotency key names the event: the same key with the same content is ackno
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ from burnish.store import schema as tables
 
 LONGEST_KEY = 200
 LONGEST_TEXT = 100_000
-CONTENT = ("kind", "comparison_id", "exchange", "choice", "value", "rater_id", "undo_of")
+CONTENT = ("kind", "comparison_id", "exchange", "choice", "criteria", "value", "rater_id", "undo_of")
 
 Seen = Literal["left", "right", "tie"]
 
@@ -44,16 +46,19 @@ def record_vote(
     exchange: str | None = None,
     value: float | None = None,
     text: str | None = None,
+    criteria: Mapping[str, Seen] | None = None,
+    asked: Collection[str] = (),
 ) -> Receipt:
     """Keep one vote; when this returns, it is on the disk.
 
-    ``compare`` takes ``comparison`` and ``choice``, the side as the rater saw it. The others take
-    ``exchange``, and ``rating`` a ``value`` from 1 to 5, ``thumb`` a ``value`` of 1 or -1, ``edit`` the
-    corrected answer as ``text``. A later rating, thumb or edit of the same answer by the same rater replaces
-    the former one.
+    ``compare`` takes ``comparison`` and ``choice``, the side as the rater saw it, and may take ``criteria``: the side
+    by each of those that were ``asked`` for, or by some of them. The others take ``exchange``, and ``rating`` a
+    ``value`` from 1 to 5, ``thumb`` a ``value`` of 1 or -1, ``edit`` the corrected answer as ``text``. A later rating,
+    thumb or edit of the same answer by the same rater replaces the former one.
 
     Args:
         rater: The rater's id; it decides whether the vote is a person's or simulated.
+        asked: The recipe's criteria (feedback.criteria).
         key: Idempotency key, chosen by whoever sends the vote: 1 to 200 printable characters.
 
     Raises:
@@ -62,10 +67,11 @@ def record_vote(
     """
     _require_key(key)
     _require_fit(kind, comparison=comparison, choice=choice, exchange=exchange, value=value, text=text)
+    _require_criteria(kind, criteria or {}, asked)
     with store.write() as conn:
         source = _source(conn, project, rater)
         if kind == "compare":
-            row = _compared(conn, project, rater, comparison or "", choice or "tie")
+            row = _compared(conn, project, rater, comparison or "", choice or "tie", criteria or {})
         else:
             row = _judged(store, conn, project, kind, exchange or "", value, text)
         row |= {"project": project, "key": key, "kind": kind, "rater_id": rater, "source": source}
@@ -145,6 +151,17 @@ def _require_fit(kind: str, **given: Any) -> None:
         raise FeedbackError(f"the correction is longer than {LONGEST_TEXT} characters")
 
 
+def _require_criteria(kind: str, criteria: Mapping[str, str], asked: Collection[str]) -> None:
+    if criteria and kind != "compare":
+        raise FeedbackError(f"a vote of kind {kind} takes no criteria", mend="they belong to a comparison")
+    for name, choice in criteria.items():
+        if name not in asked:
+            known = ", ".join(asked) or "none: the recipe has no feedback.criteria"
+            raise FeedbackError(f"nobody was asked about {json.dumps(name)}", mend=f"the criteria are {known}")
+        if choice not in ("left", "right", "tie"):
+            raise FeedbackError(f"the choice by {json.dumps(name)} is left, right or tie", mend="or leave it out")
+
+
 def _source(conn: Connection, project: str, rater: str) -> str:
     table = tables.raters
     source = conn.scalar(select(table.c.source).where(table.c.id == rater, table.c.project == project))
@@ -162,21 +179,25 @@ def _exchange(conn: Connection, project: str, id: str) -> RowMapping:
     return row
 
 
-def _compared(conn: Connection, project: str, rater: str, comparison: str, choice: Seen) -> dict[str, Any]:
+def _compared(
+    conn: Connection, project: str, rater: str, comparison: str, choice: Seen, criteria: Mapping[str, Seen]
+) -> dict[str, Any]:
     table = tables.comparisons
     query = select(table.c.a, table.c.b).where(table.c.id == comparison, table.c.project == project)
     item = conn.execute(query).first()
     if item is None:
         raise FeedbackError(f"there is no comparison {comparison} in {project}", mend="ask for the next one")
     left = left_side(comparison, rater)
-    right = "b" if left == "a" else "a"
+    side_of = {"left": left, "right": "b" if left == "a" else "a", "tie": "tie"}
+    said = {name: side_of[side] for name, side in criteria.items()}
     return {
         "comparison_id": comparison,
         "exchange": item.a,
         "version": _exchange(conn, project, item.a)["version"],
         "other": item.b,
         "other_version": _exchange(conn, project, item.b)["version"],
-        "choice": {"left": left, "right": right, "tie": "tie"}[choice],
+        "choice": side_of[choice],
+        "criteria": json.dumps(said, sort_keys=True) if said else None,
         "left_side": left,
     }
 

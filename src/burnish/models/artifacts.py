@@ -164,7 +164,13 @@ def save_reward(store: Store, reward: RewardModel, loaded: Loaded, version: Reco
     parent = load_version(store, version, like=loaded.model).model
     again = _scores(RewardModel.load(parent, store.blobs.tree(tree)))
     _require_near("the saved reward model", [scores], [again], SAVED * _spread(scores))
-    return {"version": version.id, "reward": tree, "scores": scores, **_rounded(reward.trunk)}
+    return {
+        "version": version.id,
+        "reward": tree,
+        "heads": list(reward.names),
+        "scores": scores,
+        **_rounded(reward.trunk),
+    }
 
 
 def load_reward(
@@ -173,11 +179,15 @@ def load_reward(
     """Load a reward model and score its fixed batch again.
 
     Raises:
-        ModelError: It scores otherwise than when it was saved, or its version or base does not fit.
+        ModelError: A head scores otherwise than when it was saved, or has another name, or its version or base does
+            not fit.
     """
     body = record.body
     parent = load_version(store, store.record(body["version"]), cache, like=like).model
     reward = RewardModel.load(parent, store.blobs.tree(body["reward"]))
+    if list(reward.names) != body["heads"]:
+        what = f"its heads are {', '.join(reward.names)}, and were {', '.join(body['heads'])}"
+        raise ModelError(what, where=record.id, mend="burnish verify checks its files")
     _require_near(
         record.id, [body["scores"]], [_scores(reward)], _coarser(SCORED, body, parent) * _spread(body["scores"])
     )
@@ -226,7 +236,8 @@ def _coarser(allowed: Mapping[torch.dtype, float], saved: Mapping[str, Json], mo
 
 @torch.no_grad()
 def _scores(reward: RewardModel) -> list[float]:
-    scores: list[float] = reward.scores(fixed_stream(reward.trunk.module.config.vocab_size)).tolist()
+    found_AH = reward.by_head(fixed_stream(reward.trunk.module.config.vocab_size))
+    scores: list[float] = found_AH.flatten().tolist()
     return scores
 
 

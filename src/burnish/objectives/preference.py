@@ -131,19 +131,25 @@ def orpo(
     return _both_ways(lambda m: -F.logsigmoid(m), odds_a - odds_b, preference_P, votes_P, label_smoothing)
 
 
-def pairwise_term(weight: float = 1.0) -> Term:
+def pairwise_term(weight: float = 1.0, criterion: str | None = None) -> Term:
     """Bradley-Terry on two-answer trees that carry "preference", and perhaps "votes" and "margin". Unit: pair.
+
+    With a ``criterion`` it reads the scores by it, "preference:NAME" and "votes:NAME" of the trees whose voters spoke
+    about it, and its mean is over these votes alone: its name is then "pairwise:NAME".
 
     Raises (from ``count``, before any forward):
         TrainingError: A tree with a preference has not two answers, the preference is outside [0, 1], the votes
             are not above 0, or the margin is negative.
     """
 
+    by = "" if criterion is None else f":{criterion}"
+
     def loss(outputs: Outputs, stream: Stream) -> TermResult:
-        scores, pairs = reading.given(outputs.scores_A), reading.pairs(stream)
+        scores_A = outputs.scores_A if criterion is None else outputs.by_criterion_A.get(criterion)
+        scores, pairs = reading.given(scores_A), reading.pairs(stream, by)
         return pairwise(scores[pairs.a_P], scores[pairs.b_P], pairs.preference_P, pairs.votes_P, pairs.margin_P)
 
-    return Term("pairwise", "pair", weight, lambda trees: reading.count_votes(trees, "preference", 2), loss)
+    return Term(f"pairwise{by}", "pair", weight, lambda trees: reading.count_votes(trees, "preference", 2, by), loss)
 
 
 def preference_term(

@@ -91,16 +91,16 @@ def first_answers(stream: Stream) -> Tensor:
     return torch.searchsorted(stream.tree_A, torch.arange(stream.trees, device=stream.tree_A.device))
 
 
-def pairs(stream: Stream) -> Pairs:
-    """The trees that carry "preference"; one vote where "votes" is not given."""
-    on = marked(stream, "preference")
+def pairs(stream: Stream, by: str = "") -> Pairs:
+    """The trees that carry "preference"; one vote where "votes" is not given. ``by`` ends all three figures' names."""
+    on = marked(stream, f"preference{by}")
     first = first_answers(stream)[on]
     return Pairs(
         a_P=first,
         b_P=first + 1,
-        preference_P=tree_figure(stream, "preference", 0.0)[on],
-        votes_P=tree_figure(stream, "votes", 1.0)[on],
-        margin_P=tree_figure(stream, "margin", 0.0)[on],
+        preference_P=tree_figure(stream, f"preference{by}", 0.0)[on],
+        votes_P=tree_figure(stream, f"votes{by}", 1.0)[on],
+        margin_P=tree_figure(stream, f"margin{by}", 0.0)[on],
     )
 
 
@@ -117,8 +117,8 @@ def means(values_S: Tensor, weights_S: Tensor, stream: Stream) -> Tensor:
     return torch.where(whole_A > 0, sums(values_S, weights_S, stream) / whole_A.clamp(min=1e-30), 0.0)
 
 
-def count_votes(trees: Sequence[Tree], name: str, size: int) -> float:
-    """The votes on trees that carry the figure ``name``, a share from 0 to 1.
+def count_votes(trees: Sequence[Tree], name: str, size: int, by: str = "") -> float:
+    """The votes on trees that carry the figure ``name``, a share from 0 to 1. ``by`` ends the figures' names.
 
     Raises:
         TrainingError: Such a tree has not ``size`` answers, its share is outside [0, 1], it has no votes, or its
@@ -126,9 +126,10 @@ def count_votes(trees: Sequence[Tree], name: str, size: int) -> float:
     """
     total = 0.0
     for tree in trees:
-        if name not in tree.streams:
+        if name + by not in tree.streams:
             continue
-        share, votes, margin = (tree.streams.get(*key) for key in ((name,), ("votes", 1.0), ("margin", 0.0)))
+        keys = ((name + by,), (f"votes{by}", 1.0), (f"margin{by}", 0.0))
+        share, votes, margin = (tree.streams.get(*key) for key in keys)
         where = f"row {tree.answers[0].row}"
         if len(tree.answers) != size or not isinstance(share, float | int) or not 0 <= share <= 1:
             what = f"a {name} of {share} on {len(tree.answers)} {'answer' if len(tree.answers) == 1 else 'answers'}"

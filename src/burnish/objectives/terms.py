@@ -7,7 +7,7 @@ declared count. Axes: S supervised positions, A answers, N trees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -23,11 +23,13 @@ Estimator = Literal["k1", "k2", "k3"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says about a stream: scores and values where it has a head for them, the KL beside a teacher."""
+    """What a model says about a stream: scores, by criterion too, and values where it has a head for them, the KL
+    beside a teacher."""
 
     logp_S: Tensor | None = None
     entropy_S: Tensor | None = None
     scores_A: Tensor | None = None
+    by_criterion_A: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_kl_S: Tensor | None = None
     value_S: Tensor | None = None
 

@@ -272,8 +272,12 @@ class Project:
         """The simulated raters, where the recipe asks for them: those who train, or those who judge."""
         if self.recipe.feedback.simulate is None:
             return ()
-        from burnish.recipes.support.raters import panel
+        from burnish.recipes.support.raters import CRITERIA, panel
 
+        strange = next((name for name in self.recipe.feedback.criteria if name not in CRITERIA), None)
+        if strange is not None:
+            what = f'the simulated raters know nothing about "{strange}"'
+            raise ConfigError(what, where="feedback.criteria", mend=f"they judge {' and '.join(CRITERIA)}")
         training, judging = panel(self.recipe.seed)
         return training if purpose == "train" else judging
 

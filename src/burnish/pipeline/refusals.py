@@ -42,7 +42,7 @@ def require_possible(project: Project, rows: Rows) -> None:
 
     recipe = project.recipe
     check_rules(recipe.gate, recipe.evaluate.metrics)
-    _ = project.parts
+    _ = project.parts, project.raters("train")
     for _ in stage_settings(project, rows):
         pass
     if recipe.reward is not None and "rows" in recipe.reward.learn_from:

@@ -125,6 +125,10 @@ def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str
                 f"held-out accuracy {_share(body['accuracy'])}, calibration error {_number(body['calibration_error'])}",
             )
         )
+        rows += [
+            (f"  {name}", f"held-out accuracy {_share(said['accuracy'])}") for name, said in body["criteria"].items()
+        ]
+        rows += [(f"  {name}", f"has no head: {why}") for name, why in body["left_out"].items()]
     if "watch" in made:
         rows.append(("watch", f"a second reward model on other raters: {_share(made['watch'].body['accuracy'])}"))
     if "preference" in made:

@@ -257,7 +257,8 @@ def _judge(project: Project, made: dict[str, Record], production: Record) -> Non
 def _let_simulated_vote(project: Project, campaign: str, purpose: Literal["train", "judge"]) -> None:
     raters = project.raters(purpose)
     if raters:
-        simulate_votes(project.store, project.recipe.name, campaign, raters, project.progress)
+        asked = project.recipe.feedback.criteria
+        simulate_votes(project.store, project.recipe.name, campaign, raters, project.progress, asked)
 
 
 def _require_votes(done: int, wanted: int) -> None:

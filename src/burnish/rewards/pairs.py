@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from burnish.config import OVERALL
 from burnish.data import Renderer
 from burnish.objectives.stream import Tree
 from burnish.records import Exchange, Row, Vote
@@ -16,11 +18,19 @@ from burnish.tasks.chat import ChatTask
 WON = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
+class Share(NamedTuple):
+    """The share of ``votes`` that the first answer won, a tie counting a half."""
+
+    preference: float
+    votes: int
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two answers to one prompt. ``preference`` is the share of ``votes`` that a won, a tie counting a half.
 
     ``cluster`` is equal for pairs on the same prompt, ``id`` names the comparison, or the corrected exchange.
+    ``criteria`` are the shares by each criterion that somebody spoke about.
     """
 
     id: str
@@ -30,10 +40,19 @@ class Pair:
     preference: float
     votes: int
     cluster: str
+    criteria: Mapping[str, Share] = field(default_factory=dict)
 
     def tree(self, task: ChatTask, row: int = 0) -> Tree:
-        """The pair on one prompt, as the pairwise term reads it."""
-        return task.pair(self.prompt_ids, self.a_ids, self.b_ids, self.preference, float(self.votes), row)
+        """The pair on one prompt, as the pairwise terms read it."""
+        tree = task.pair(self.prompt_ids, self.a_ids, self.b_ids, self.preference, float(self.votes), row)
+        said: dict[str, float] = {}
+        for name, share in self.criteria.items():
+            said |= {f"preference:{name}": share.preference, f"votes:{name}": float(share.votes)}
+        return replace(tree, streams={**tree.streams, **said})
+
+    def by(self, name: str) -> Share | None:
+        """The votes by a criterion, or the choices of the better answer; None where nobody spoke about it."""
+        return Share(self.preference, self.votes) if name == OVERALL else self.criteria.get(name)
 
 
 @dataclass(frozen=True)
@@ -70,8 +89,10 @@ def labels_of(store: Store, votes: Sequence[Vote], max_length: int) -> list[Labe
     return labels
 
 
-def pairs_of(store: Store, votes: Sequence[Vote], renderer: Renderer, max_length: int) -> list[Pair]:
-    """The pairs that these votes speak about, in the order of their first vote.
+def pairs_of(
+    store: Store, votes: Sequence[Vote], renderer: Renderer, max_length: int, criteria: Sequence[str] = ()
+) -> list[Pair]:
+    """The pairs that these votes speak about, in the order of their first vote, with their shares by ``criteria``.
 
     Comparisons give a pair of the two answers; an edit gives the corrected text over the answer it corrects. Votes on
     erased answers, and pairs longer than ``max_length`` tokens, are left out.
@@ -100,8 +121,14 @@ def pairs_of(store: Store, votes: Sequence[Vote], renderer: Renderer, max_length
         longest = len(first.prompt_ids) + max(len(better), len(worse))
         if longest <= max_length and better != worse:
             cluster = cluster_of(first)
-            pairs.append(Pair(name, first.prompt_ids, better, worse, preference, len(said), cluster))
+            shares = {criterion: share for criterion in criteria if (share := _share(said, criterion)) is not None}
+            pairs.append(Pair(name, first.prompt_ids, better, worse, preference, len(said), cluster, shares))
     return pairs
+
+
+def _share(votes: Sequence[Vote], criterion: str) -> Share | None:
+    won = [WON[vote.criteria[criterion]] for vote in votes if criterion in vote.criteria]
+    return Share(sum(won) / len(won), len(won)) if won else None
 
 
 def row_pair(row: Row, task: ChatTask) -> Pair:

@@ -41,6 +41,9 @@ class VoteBody(_Strict):
     text: str | None = None
     comparison: str | None = None
     choice: Literal["left", "right", "tie"] | None = None
+    criteria: dict[str, Literal["left", "right", "tie"]] | None = Field(
+        None, description="A comparison's choice by each of the recipe's criteria, or by some of them."
+    )
 
 
 class UndoBody(_Strict):
@@ -128,6 +131,8 @@ class _Api:
             exchange=said.id,
             value=said.value,
             text=said.text,
+            criteria=said.criteria,
+            asked=self.service.recipe.feedback.criteria,
         )
         return {"object": "feedback", "sequence": receipt.sequence, "duplicate": receipt.duplicate}
 

@@ -183,6 +183,7 @@ votes = Table(
     Column("other_version", Text, ForeignKey("records.id")),
     Column("choice", Text),
     Column("left_side", Text),
+    Column("criteria", Text),
     Column("value", Float),
     Column("text_id", Text, ForeignKey("texts.id")),
     Column("rater_id", Text, ForeignKey("raters.id"), nullable=False),

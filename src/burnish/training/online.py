@@ -19,6 +19,7 @@ from burnish.progress import Progress
 from burnish.records import Json, Record, Row
 from burnish.rewards.against import StartAnswers
 from burnish.rewards.build import Means, reward_of
+from burnish.rewards.criteria import require_weighable, weighed_centre
 from burnish.rewards.learned import score_answers
 from burnish.rewards.scores import Asked
 from burnish.sampling import Engine, Params, Sample, Sampler, Served, require_exact
@@ -78,7 +79,9 @@ def train_online(
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows, table)
-        models = load_rewards(store, [*rewards, *([watch] if watch else [])], cache, like=frozen)
+        learned = [*rewards, *([watch] if watch else [])]
+        weights = _weights(recipe, learned)
+        models = [model.weighed(weights) for model in load_rewards(store, learned, cache, like=frozen)]
         reference, shared = _reference(frozen.model, models, progress)
         second = models.pop() if watch else None
         answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
@@ -86,7 +89,10 @@ def train_online(
             sampler=_sampler_of(table, policy, store.begin(work)),
             reference=reference,
             score=reward_of(
-                recipe, Means(parts, task, models, [reward.body["centre"] for reward in rewards], answered, store.path)
+                recipe,
+                Means(
+                    parts, task, models, [weighed_centre(each.body, weights) for each in rewards], answered, store.path
+                ),
             ),
             plan=plan_of(table, choices["kl"].value, recipe.evaluate.max_new_tokens, parts.credit),
             keep=partial(_keep_samples, store, task, start, work, rows),
@@ -177,6 +183,7 @@ def _work(
     choices: Mapping[str, Choice],
 ) -> Work:
     assert recipe.rl is not None
+    weights = recipe.reward.criteria if recipe.reward is not None else {}
     return Work(
         kind="version",
         stage="rl",
@@ -185,6 +192,7 @@ def _work(
             "rl": recipe.rl.model_dump(mode="json") | recipe.rl.given() | {n: c.value for n, c in choices.items()},
             "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
             "feedback": {"simulate": recipe.feedback.simulate, "sources": list(recipe.feedback.sources)},
+            **({"reward": {"criteria": weights}} if weights else {}),
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **sources((*parts.rewards.values(), parts.credit, parts.environment)),
         },
@@ -192,6 +200,18 @@ def _work(
         seed=derive_seed(recipe.seed, "rl"),
         project=recipe.name,
     )
+
+
+def _weights(recipe: Recipe, rewards: Sequence[Record]) -> Mapping[str, float]:
+    """What the recipe weighs the heads of these reward models with.
+
+    Raises:
+        TrainingError: It weighs one that a model did not learn.
+    """
+    weights = recipe.reward.criteria if recipe.reward is not None else {}
+    for record in rewards:
+        require_weighable(weights, record.body["left_out"])
+    return weights
 
 
 def _require_contracts(parts: Parts, rows: Sequence[Row], table: Rl) -> None:
@@ -260,7 +280,9 @@ def _train(
     best = loop.seen["best"]["figures"] if loop.seen else before  # outside its budgets at the first look: the start
     figures = {"updates": done, "stopped": stopped, "before": before, "after": {name: best[name] for name in before}}
     figures["won"] = {name: best[name] for name in WON if name in best}
-    return save_version(store, policy, loaded.renderer, stage="rl", settings=shown(choices), figures=figures)
+    weights = recipe.reward.criteria if recipe.reward is not None else {}
+    settings = shown({**choices, **({"criteria": Choice(weights, "recipe")} if weights else {})})
+    return save_version(store, policy, loaded.renderer, stage="rl", settings=settings, figures=figures)
 
 
 def _keep_samples(

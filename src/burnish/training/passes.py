@@ -84,7 +84,7 @@ class Learner:
         """The "loss" of these trees and each further figure of the terms ("accuracy"), without a gradient."""
         alone = Workers()  # every worker reads them all
         figures = Objective({}, self.forward, self.terms, self.budget, self.keep_last, alone).value(trees)
-        further = {name.partition("/")[2]: value for name, value in figures.items() if "/" in name}
+        further = {_metric(name): value for name, value in figures.items() if "/" in name}
         return {"loss": figures["loss"], **further}
 
     def loop(
@@ -125,6 +125,13 @@ class Learner:
         windows = Epochs(trees, choices["batch_size"].value, seed)
         updates = windows.per_epoch * choices["epochs"].value
         return self.loop(windows, updates, choices, folder, progress, recipe)
+
+
+def _metric(figure: str) -> str:
+    """What a term's figure is called without the term: its criterion, where it has one, stays ("accuracy:NAME")."""
+    term, _, metric = figure.partition("/")
+    _, by, criterion = term.partition(":")
+    return metric + by + criterion
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The reward stage: a head and the last layers on the frozen start version learn who wins (Bradley and Terry 1952)."""
+"""The reward stage: heads and the last layers on the frozen start version learn who wins (Bradley and Terry 1952)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from burnish.config import Adapt, Recipe
+from burnish.config import OVERALL, Adapt, Recipe
 from burnish.errors import TrainingError
 from burnish.feedback import least_votes
 from burnish.feedback import votes as votes_until
@@ -19,8 +19,9 @@ from burnish.models.reward import RewardModel
 from burnish.objectives import Outputs, Stream, Tree, pack, pairwise_term
 from burnish.progress import Progress
 from burnish.records import Json, Record, Row, Vote
+from burnish.rewards.criteria import learnable, require_weighable
 from burnish.rewards.halves import disjoint_halves, prompts_of
-from burnish.rewards.pairs import Pair, pairs_of, row_pair
+from burnish.rewards.pairs import Pair, Share, pairs_of, row_pair
 from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
@@ -31,7 +32,7 @@ from burnish.training.judged import judged_rows
 from burnish.training.passes import Learner, learn, watched
 from burnish.training.settings import LOOKED_AT, Choice, keyed, reward_settings, shown
 
-VERSION = 2
+VERSION = 3
 BUDGET = 832  # tokens in one forward: longer ones need more memory and are hardly faster
 HELD_OUT = 0.15  # share of the prompts
 
@@ -55,11 +56,13 @@ def train_reward(
     `disjoint_halves` of the votes alone: what was learned from the other half shares neither rater nor prompt with it.
 
     The record's body holds the held-out accuracy with its interval beside the raters' agreement with each other, the
-    calibration error, the predicted odds of every held-out pair, and as "centre" the mean score of their answers.
+    calibration error, the predicted odds of every held-out pair, and as "centre" the mean score of their answers; the
+    same of each criterion's head under "criteria", and in "left_out" why others have none. How the heads are weighed is
+    no part of what it is made from: ``reward.criteria`` is read where the reward is used.
 
     Raises:
-        TrainingError: Fewer votes than ``reward.min_comparisons``, none of them prefers an answer, or no two halves
-            are disjoint.
+        TrainingError: Fewer votes than ``reward.min_comparisons``, none of them prefers an answer, no two halves
+            are disjoint, or the recipe weighs a criterion that cannot be learned.
     """
     assert recipe.reward is not None
     table = recipe.reward
@@ -73,11 +76,16 @@ def train_reward(
         task = task_for(recipe, loaded.renderer)
         votes = _votes(recipe, store, snapshot.body, half, progress) if snapshot is not None else []
         pairs = _pairs(recipe, store, task, votes, rows, half)
+        criteria, left_out = learnable(pairs, recipe.feedback.criteria)
+        require_weighable(table.criteria, left_out)
+        for name, why in left_out.items():
+            progress.say(f'reward: "{name}" gets no head: {why}')
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
         learned, unseen, held = _split(pairs, work.seed)
         if not watched("reward", choices, len(learned), len(unseen)):  # nothing would look at them
             learned, unseen = sorted([*learned, *unseen]), []
-        reward = RewardModel.on(loaded.model, adaptation(recipe)[0], layers=table.layers, seed=work.seed)
+        heads = [OVERALL, *criteria]
+        reward = RewardModel.on(loaded.model, adaptation(recipe)[0], table.layers, work.seed, heads)
         passes, folder = choices["epochs"].value, store.begin(work)
         keep_boundaries(reward.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
         taught, others = ([trees[i] for i in indices] for indices in (learned, unseen))
@@ -91,7 +99,8 @@ def train_reward(
             "updates": ended.updates,
             "stopped": ended.stopped,
             "pairs": {"learned": len(learned), "looked_at": len(unseen), "held_out": len(held)},
-            **_held_out(_scores(reward, [trees[i] for i in held]), [pairs[i] for i in held], work.seed),
+            "left_out": left_out,
+            **_held_out(reward, [trees[i] for i in held], [pairs[i] for i in held], work.seed),
             **save_reward(store, reward, loaded, start),
         }
 
@@ -102,14 +111,15 @@ def _work(
     recipe: Recipe, parents: Sequence[Record | None], choices: Mapping[str, Choice], model: int, half: str | None
 ) -> Work:
     assert recipe.reward is not None
+    asked = sorted(recipe.feedback.criteria)  # their order means nothing
     return Work(
         kind="reward",
         stage="-".join(("reward", *([str(model + 1)] if model else []), *([half] if half else []))),
         version=VERSION,
         settings={
-            "reward": recipe.reward.model_dump(mode="json", exclude={"models"}) | keyed(choices),
-            "feedback": {"sources": list(recipe.feedback.sources)},
-            **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
+            "reward": recipe.reward.model_dump(mode="json", exclude={"models", "criteria"}) | keyed(choices),
+            "feedback": {"sources": list(recipe.feedback.sources), **({"criteria": asked} if asked else {})},
+            **({"adapt": adapt} if (adapt := keyed_adapt(recipe.adapt)) else {}),
             **({"half": half} if half else {}),
         },
         parents=tuple(parent for parent in parents if parent is not None),
@@ -119,11 +129,15 @@ def _work(
 
 
 def _learner(adapt: Adapt, model: RewardModel) -> Learner:
-    return Learner("reward", adapt, model.parameters(), partial(_scored, model), [pairwise_term()], BUDGET, True)
+    """One Bradley-Terry term for each head, each the mean over its own votes; the loss is the mean over the heads."""
+    share = 1 / len(model.names)
+    terms = [pairwise_term(share), *(pairwise_term(share, name) for name in model.names[1:])]
+    return Learner("reward", adapt, model.parameters(), partial(_scored, model), terms, BUDGET, True)
 
 
 def _scored(model: RewardModel, stream: Stream) -> Outputs:
-    return Outputs(scores_A=model.scores(stream))
+    overall_A, *others = model.by_head(stream).unbind(1)
+    return Outputs(scores_A=overall_A, by_criterion_A=dict(zip(model.names[1:], others, strict=True)))
 
 
 def _votes(
@@ -148,7 +162,7 @@ def _pairs(
     recipe: Recipe, store: Store, task: ChatTask, votes: Sequence[Vote], rows: Sequence[Row], half: str | None
 ) -> list[Pair]:
     """What votes and rows say, once there is something to learn."""
-    pairs = pairs_of(store, votes, task.renderer, recipe.data.max_length)
+    pairs = pairs_of(store, votes, task.renderer, recipe.data.max_length, recipe.feedback.criteria)
     _require_preference(pairs, 1 if half else least_votes(recipe), len(rows))
     return pairs + [row_pair(row, task) for row in rows]
 
@@ -184,30 +198,55 @@ def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int], list
     return parts
 
 
-def _scores(model: RewardModel, trees: Sequence[Tree]) -> list[tuple[float, float]]:
-    """The scores of both answers of each pair."""
-    found: list[float] = []
+def _scores(model: RewardModel, trees: Sequence[Tree]) -> list[tuple[list[float], list[float]]]:
+    """What each head says of both answers of each pair."""
+    found: list[list[float]] = []
     with torch.no_grad():
         for stream in pack(trees, BUDGET):
-            found += model.scores(stream).tolist()
+            found += model.by_head(stream).tolist()
     return list(zip(found[0::2], found[1::2], strict=True))
 
 
-def _held_out(scores: Sequence[tuple[float, float]], pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
-    """Accuracy on the votes of held-out pairs (a tie is left out), calibration, the odds themselves, and the centre."""
-    centre = sum(map(sum, scores)) / (2 * len(scores)) if scores else 0.0
-    odds = [float(torch.sigmoid(torch.tensor(a - b))) for a, b in scores]
-    decided = [(p, pair) for p, pair in zip(odds, pairs, strict=True) if pair.preference != 0.5]
-    if not decided:
-        return {"accuracy": None, "calibration_error": None, "predictions": {}, "centre": centre}
-    right = [
-        max(pair.preference, 1 - pair.preference) if (p > 0.5) == (pair.preference > 0.5) else 0.0
-        for p, pair in decided
-    ]
-    accuracy = mean_interval(right, [pair.cluster for _, pair in decided], seed=seed)
+def _held_out(model: RewardModel, trees: Sequence[Tree], pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
+    """How each head fares on held-out pairs, and, where there are criteria, what both sides of every pair said."""
+    scores = _scores(model, trees)
+    said = {}
+    for place, name in enumerate(model.names):
+        by_head = [(a[place], b[place]) for a, b in scores]
+        judged = [(a - b, pair.by(name), pair.cluster) for (a, b), pair in zip(by_head, pairs, strict=True)]
+        centre = sum(map(sum, by_head)) / (2 * len(scores)) if scores else 0.0
+        said[name] = {**_foreseen([(m, share, at) for m, share, at in judged if share], seed), "centre": centre}
+    overall, criteria = said.pop(OVERALL), said
+    odds = {pair.id: _odds(a[0] - b[0]) for (a, b), pair in zip(scores, pairs, strict=True)}
     return {
-        "accuracy": asdict(accuracy),
-        "calibration_error": calibration_error([p for p, _ in decided], [q.preference for _, q in decided], bins=5),
-        "predictions": {pair.id: p for p, pair in zip(odds, pairs, strict=True)},
-        "centre": centre,
+        **overall,
+        "predictions": odds if overall["accuracy"] else {},
+        "criteria": criteria,
+        "held_out": [_both_sides(model.names, *each) for each in zip(scores, pairs, strict=True)] if criteria else [],
     }
+
+
+def _foreseen(judged: Sequence[tuple[float, Share, str]], seed: int) -> dict[str, Any]:
+    """The share of votes that a head foresaw, and its calibration error; a pair whose votes are even is left out."""
+    decided = [
+        (_odds(margin), share.preference, cluster) for margin, share, cluster in judged if share.preference != 0.5
+    ]
+    if not decided:
+        return {"accuracy": None, "calibration_error": None}
+    odds, preferences, clusters = zip(*decided, strict=True)
+    right = [won if p > 0.5 else 1 - won for p, won in zip(odds, preferences, strict=True)]
+    return {
+        "accuracy": asdict(mean_interval(right, clusters, seed=seed)),
+        "calibration_error": calibration_error(odds, preferences, bins=5),
+    }
+
+
+def _both_sides(names: Sequence[str], scores: tuple[list[float], list[float]], pair: Pair) -> dict[str, Json]:
+    """By how much each head prefers the first answer of a held-out pair, and the share of votes that it won."""
+    shares = {name: share.preference for name in names if (share := pair.by(name)) is not None}
+    margins = {name: a - b for name, a, b in zip(names, *scores, strict=True)}
+    return {"prompt": pair.cluster, "margins": margins, "shares": shares}
+
+
+def _odds(margin: float) -> float:
+    return float(torch.sigmoid(torch.tensor(margin)))

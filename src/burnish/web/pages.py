@@ -16,7 +16,7 @@ from burnish.monitoring.runs import all_runs, by_update, find_run
 from burnish.records import Json
 from burnish.serving.problem import Problem
 from burnish.serving.request import parse, read_json
-from burnish.web import circle, comparing, runs, versions, words
+from burnish.web import circle, comparing, criteria, runs, versions, words
 from burnish.web.charts import last_figures
 from burnish.web.context import Context
 
@@ -94,7 +94,8 @@ class _Pages:
         """Two answers, blind."""
         store, project = self.store, self.project
         open, foreseen = comparing.open_pairs(store, project), comparing.foreseen(store, project)
-        return self._page("compare.html", "/compare", open=open, foreseen=foreseen)
+        asked = self.context.recipe.feedback.criteria
+        return self._page("compare.html", "/compare", open=open, foreseen=foreseen, criteria=asked)
 
     def runs(self) -> Response:
         """Every stage that logged something."""
@@ -111,6 +112,7 @@ class _Pages:
             run=found,
             state=runs.in_words(found),
             facts=runs.facts(self.store, found),
+            criteria=criteria.of_reward(self.store, self.project, found.record, self.context.recipe),
             **runs.beside(self.store, self.project, found, beside),
         )
 

@@ -9,6 +9,7 @@ from burnish.monitoring.runs import Run, all_runs
 from burnish.records import Exchange, Json
 from burnish.store import Store
 from burnish.web.charts import panels, place_of
+from burnish.web.criteria import weights_in_words
 from burnish.web.words import count
 
 SAMPLES = 12  # texts sent with one answer
@@ -66,7 +67,8 @@ def facts(store: Store, run: Run) -> list[tuple[str, str]]:
 
 def _setting(value: Json) -> str:
     if isinstance(value, Mapping) and "value" in value:
-        return f"{value['value']} ({value.get('why', 'recipe')})"
+        said = weights_in_words(value["value"]) if isinstance(value["value"], Mapping) else value["value"]
+        return f"{said} ({value.get('why', 'recipe')})"
     return str(value)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -26,6 +26,7 @@ GENERAL, VERBS, AMBIGUOUS, OBJECTS, FUNCTION_WORDS = (
 )
 
 PARTS = ("names", "step", "offer", "length", "cut", "repeats", "invents")
+CRITERIA = {"solves it": ("names", "step", "invents"), "house style": ("offer", "length", "cut", "repeats")}
 SHORTEST, LONGEST = 20, 36
 COPIED_SHARE = 0.6
 
@@ -182,10 +183,10 @@ class Rater:
     temperature: float = 0.5
     lapse: float = 0.05
 
-    def score(self, question: str, reply: Reply) -> float:
-        """What the answer is worth to this rater, the side it stands on left out."""
+    def score(self, question: str, reply: Reply, only: Sequence[str] = PARTS) -> float:
+        """What the answer is worth to this rater by ``only`` these parts, the side it stands on left out."""
         by_part = parts(question, reply.text, reply.finished)
-        worth = sum(self.weights[name] * value for name, value in by_part.items())
+        worth = sum(self.weights[name] * value for name, value in by_part.items() if name in only)
         return worth + self.length_slope * (len(words(reply.text)) - (SHORTEST + LONGEST) / 2)
 
     def vote(self, question: str, left: Reply, right: Reply, draw: str) -> Side:
@@ -195,10 +196,18 @@ class Rater:
             draw: What the vote is about (the comparison's id). The same rater, draw and answers give the same
                 vote; other raters and other draws are independent of it.
         """
+        return self._choice(question, left, right, draw, PARTS)
+
+    def criteria(self, question: str, left: Reply, right: Reply, draw: str, asked: Sequence[str]) -> dict[str, Side]:
+        """The rater's choice by each of ``CRITERIA`` that is asked for, drawn as ``vote`` is, by the parts that it is
+        about."""
+        return {name: self._choice(question, left, right, f"{draw}:{name}", CRITERIA[name]) for name in asked}
+
+    def _choice(self, question: str, left: Reply, right: Reply, draw: str, only: Sequence[str]) -> Side:
         slip, coin, noise = _uniforms(self.seed, self.name, draw)
         if slip < self.lapse:
             return "left" if coin < 0.5 else "right"
-        difference = self.score(question, left) - self.score(question, right) + self.left_bias
+        difference = self.score(question, left, only) - self.score(question, right, only) + self.left_bias
         if abs(difference) < self.tie_width:
             return "tie"
         return "left" if noise < 1 / (1 + math.exp(-difference / self.temperature)) else "right"

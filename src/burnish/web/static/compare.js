@@ -8,6 +8,8 @@ const desk = at("desk");
 const status = at("status");
 const sides = { left: at("left"), right: at("right") };
 const buttons = [...desk.querySelectorAll("[data-choice]")];
+const criteria = [...desk.querySelectorAll("[data-criterion]")]; // none where the recipe asks about none
+const CYCLE = ["left", "right", "tie"]; // what a criterion's key goes through, and then none again
 const skipped = [];
 let item = null;
 let busy = false;
@@ -39,6 +41,7 @@ function show(state) {
   const asked = at("asked");
   asked.replaceChildren(...item.prompt.map(said), ...item.documents.map(folded));
   for (const side of ["left", "right"]) sides[side].textContent = item[side];
+  for (const group of criteria) choose(group, null);
   item.key = crypto.randomUUID();
 }
 
@@ -84,9 +87,20 @@ async function attempt(work) {
   }
 }
 
+const sidesOf = (group) => [...group.querySelectorAll("[data-side]")];
+const chosen = (group) => sidesOf(group).find((button) => button.getAttribute("aria-pressed") === "true")?.dataset.side;
+
+function choose(group, side) {
+  for (const button of sidesOf(group)) button.setAttribute("aria-pressed", button.dataset.side === side);
+}
+
+const cycle = (group) => choose(group, CYCLE[CYCLE.indexOf(chosen(group)) + 1] ?? null);
+
 const vote = (choice) => attempt(async () => {
   if (!item) return;
   const body = { kind: "compare", comparison: item.comparison, choice, rater: item.rater, key: item.key };
+  const said = criteria.filter(chosen).map((group) => [group.dataset.criterion, chosen(group)]);
+  if (said.length) body.criteria = Object.fromEntries(said);
   await json("POST", "/v1/feedback", body);
   takenBack = false;
   await next((state) => `Thank you, ${state.done} of ${state.total}.`);
@@ -106,6 +120,12 @@ const undo = () => attempt(async () => {
 });
 
 const keys = { 1: () => vote("left"), 2: () => vote("right"), 0: () => vote("tie"), s: skip, u: undo };
+criteria.forEach((group, place) => {
+  keys[place + 3] = () => item && cycle(group);
+  for (const button of sidesOf(group)) {
+    button.addEventListener("click", () => choose(group, chosen(group) === button.dataset.side ? null : button.dataset.side));
+  }
+});
 
 for (const button of buttons) button.addEventListener("click", () => vote(button.dataset.choice));
 at("skip").addEventListener("click", skip);
