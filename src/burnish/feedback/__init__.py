@@ -10,7 +10,8 @@ from burnish.feedback.comparisons import (
     withdraw,
 )
 from burnish.feedback.export import export_votes
-from burnish.feedback.raters import RaterName, ensure_rater, raters
+from burnish.feedback.judging import Judged, judge_agreement, judge_votes
+from burnish.feedback.raters import SOURCES, RaterName, ensure_rater, raters
 from burnish.feedback.simulate import Reply, SimulatedRater, simulate_votes
 from burnish.feedback.snapshot import snapshot
 from burnish.feedback.summary import summary
@@ -18,6 +19,8 @@ from burnish.feedback.votes import count, last_event, least_votes, votes
 from burnish.feedback.voting import Receipt, Seen, record_vote, undo
 
 __all__ = [
+    "SOURCES",
+    "Judged",
     "Offer",
     "RaterName",
     "Receipt",
@@ -30,6 +33,8 @@ __all__ = [
     "count",
     "ensure_rater",
     "export_votes",
+    "judge_agreement",
+    "judge_votes",
     "last_event",
     "least_votes",
     "next_comparison",

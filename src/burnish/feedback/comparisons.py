@@ -186,10 +186,13 @@ def undone() -> Select[Any]:
 
 
 def _standing_votes() -> Select[Any]:
-    """Comparisons that were judged, by whom, without the votes that were taken back."""
+    """Comparisons that were judged, by whom, without the votes that were taken back, and without a judge's.
+
+    What an item wants are votes of raters: a judge's is one more, so that people are still asked.
+    """
     table = tables.votes
     return select(table.c.sequence, table.c.comparison_id, table.c.rater_id).where(
-        table.c.kind == "compare", table.c.sequence.not_in(undone())
+        table.c.kind == "compare", table.c.source != "judge", table.c.sequence.not_in(undone())
     )
 
 

@@ -1,9 +1,10 @@
-"""Who votes: people, and simulated raters, who stay told apart for good."""
+"""Who votes: people, simulated raters and judges, who stay told apart for good."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import get_args
 
 from sqlalchemy import Connection, insert, select
 
@@ -13,11 +14,12 @@ from burnish.store import Store, digest_of, now
 from burnish.store import schema as tables
 
 LONGEST_NAME = 80
+SOURCES: tuple[Source, ...] = get_args(Source)
 
 
 @dataclass(frozen=True, slots=True)
 class RaterName:
-    """A rater: the id that votes carry, the name they gave, and whether they are a person."""
+    """A rater: the id that votes carry, the name they gave, and what they are."""
 
     id: str
     name: str
@@ -29,17 +31,17 @@ def ensure_rater(store: Store, project: str, name: str, source: Source = "human"
 
     Raises:
         FeedbackError: The name is empty, longer than 80 characters or holds what cannot be printed, or it
-            belongs to a rater of the other source: a person never becomes simulated, nor the other way round.
+            belongs to a rater of another source: a person never becomes simulated, nor the other way round.
     """
     name = name.strip()
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise FeedbackError("a rater's name has 1 to 80 printable characters", mend="choose a plain name")
-    if source not in ("human", "simulated"):
-        raise FeedbackError(f'"{source}" is no source of votes', mend="it is human or simulated")
+    if source not in SOURCES:
+        raise FeedbackError(f'"{source}" is no source of votes', mend=f"it is one of {', '.join(SOURCES)}")
     with store.read() as conn:
         found = _by_name(conn, project, name)
     if found is None:
-        # a person's id is not made from the name, which may be erased; a simulated rater's repeats its votes
+        # a person's id is not made from the name, which may be erased; any other rater's repeats its votes
         id = f"rater-{secrets.token_hex(8) if source == 'human' else digest_of([project, name])[:16]}"
         with store.write() as conn:
             found = _by_name(conn, project, name)  # another request may have been faster

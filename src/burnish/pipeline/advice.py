@@ -20,8 +20,9 @@ class Situation:
     """What the advice looks at.
 
     ``rows`` are answered training rows, ``held_out`` independent prompts of the split that decides, ``votes`` are cast
-    already, ``raters`` people at hand, ``seconds`` the estimated training time (None: not known), ``own_reward`` says
-    that the recipe brings a function to be rewarded by, ``pairs`` are judged answers that it brings in a file.
+    already, ``raters`` people at hand, ``judge`` the model whose votes are learned from (None: none), ``seconds`` the
+    estimated training time (None: not known), ``own_reward`` says that the recipe brings a function to be rewarded
+    by, ``pairs`` are judged answers that it brings in a file.
     """
 
     rows: int
@@ -29,6 +30,7 @@ class Situation:
     votes: int
     raters: int
     simulated: bool
+    judge: str | None = None
     seconds: float | None = None
     fits: bool | None = None
     own_reward: bool = False
@@ -72,6 +74,11 @@ def _feedback(now: Situation) -> str:
         return f"preferences: {there} are in, and {ENOUGH_VOTES} are enough to learn from; below, much of it is noise"
     if now.simulated:
         return "preferences: the simulated raters vote by themselves; that shows the machinery, not what people like"
+    if now.judge is not None:
+        return (
+            f"preferences: {now.judge} compares by itself; let people vote on some of its pairs, and see in "
+            "`burnish status` how far it takes their side, before you trust it"
+        )
     if not now.raters:
         return (
             f"preferences: nobody rates yet; one person gives about {VOTES_PER_HOUR} votes an hour, and {missing} more "
@@ -85,7 +92,7 @@ def _feedback(now: Situation) -> str:
 
 
 def _online(now: Situation) -> str:
-    if now.simulated or now.own_reward or now.votes + now.pairs >= ENOUGH_VOTES:
+    if now.simulated or now.judge or now.own_reward or now.votes + now.pairs >= ENOUGH_VOTES:
         if now.held_out < HELD_OUT:
             return f"rl: not before {HELD_OUT} held-out prompts can judge it"
         return "rl: possible; it costs several times sft, so let preferences alone show a gain first"

@@ -262,7 +262,8 @@ def _advice(project: Project, examples: Examples, held_out: int, raters: int | N
     people = known if raters is None else raters
     seconds, fits = (cost.seconds, cost.fits) if cost else (None, None)
     pairs = len(examples.splits.get("preferences", []))
-    lines = advise(Situation(answered, held_out, votes, people, simulated, seconds, fits, own, pairs))
+    judge = recipe.feedback.judge.model if recipe.feedback.judge and "judge" in recipe.feedback.sources else None
+    lines = advise(Situation(answered, held_out, votes, people, simulated, judge, seconds, fits, own, pairs))
     return Section("advice", (*lines, "(rules of thumb, each with the number behind it)"), lines)
 
 

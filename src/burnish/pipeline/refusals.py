@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from burnish.evaluation import check_rules
 from burnish.feedback import least_votes
+from burnish.pipeline.judging import require_judge
 from burnish.pipeline.project import Project
 from burnish.records import Message, Row, Split
 from burnish.training.settings import (
@@ -28,7 +29,7 @@ def require_possible(project: Project, rows: Rows) -> None:
     Says where a fast path will not run. Needs torch; reads no weights of the base.
 
     Raises:
-        ConfigError: A gate names a metric that does not exist.
+        ConfigError: A gate names a metric that does not exist, or the host does not say where a judge is.
         DataError: There is an environment, and the base's template has no conversations that only grow.
         ModelError: [adapt] names what the base does not have, or leaves nothing to train; or the teacher is not there,
             or has another tokenizer.
@@ -43,6 +44,7 @@ def require_possible(project: Project, rows: Rows) -> None:
     recipe = project.recipe
     check_rules(recipe.gate, recipe.evaluate.metrics)
     _ = project.parts, project.raters("train")
+    require_judge(project)
     for _ in stage_settings(project, rows):
         pass
     if recipe.reward is not None and "rows" in recipe.reward.learn_from:

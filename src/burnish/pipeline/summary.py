@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from burnish import evaluation, registry
+from burnish.feedback import judge_agreement, votes
 from burnish.feedback import summary as votes_summary
-from burnish.feedback import votes
 from burnish.monitoring.summary import summary as monitoring_summary
 from burnish.records import Json, Record
 
@@ -54,12 +55,15 @@ def status_json(project: Project) -> dict[str, Json]:
     store, name = project.store, project.recipe.name
     serving = project.production()
     turns = store.records(name, "turn")
+    cast = votes(store, name)
+    agreed = judge_agreement(cast)
     return {
         "project": name,
         "production": serving.name if serving else None,
         "turns": [dict(turn.body) for turn in turns],
         "next_turn_in": max(0, project.recipe.loop.comparisons - project.fresh_votes()),
-        "votes": votes_summary(store, name, votes(store, name))["by_source"],
+        "votes": votes_summary(store, name, cast)["by_source"],
+        "judge_agreement": None if agreed is None else asdict(agreed),
         "promotions": len(registry.history(store, name)),
         "monitoring": monitoring_summary(store, name),
     }
@@ -75,6 +79,9 @@ def status_lines(project: Project) -> list[str]:
         + (f", the last one {_verdict(status['turns'][-1])}" if status["turns"] else ""),
         f"votes: {cast}",
     ]
+    if status["judge_agreement"]:
+        agreed = status["judge_agreement"]
+        lines.append(f"judge: took the side that people took {_share(agreed)}, on {agreed['clusters']} pairs")
     if status["turns"] and project.recipe.vote_kinds:
         missing = status["next_turn_in"]
         lines.append(

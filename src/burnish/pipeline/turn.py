@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from burnish.config import Recipe
 from burnish.evaluation import decide, evaluate, judge_campaign, judged
 from burnish.feedback import least_votes, simulate_votes, snapshot, waiting
 from burnish.pipeline.collect import collect_pairs
+from burnish.pipeline.judging import ask_judge
 from burnish.pipeline.refusals import require_possible
 from burnish.records import Record, Split
 from burnish.store import Work, derive_seed
@@ -196,7 +198,7 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         progress,
         project.parts,
         made.get("watch"),
-        lambda campaign: _let_simulated_vote(project, campaign, "train"),  # those who judge the outcome stay fresh
+        partial(_let_others_vote, project),
     )
 
 
@@ -204,10 +206,11 @@ def _collect_votes(project: Project, number: int, made: dict[str, Record]) -> No
     """Pairs of the start version's answers before raters, and their votes, frozen once enough are in."""
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     dataset, start = made["dataset"], made["start"]
-    if number == 1 or project.raters("train"):
+    if number == 1 or project.raters("train") or recipe.feedback.judge is not None:
         pairs = recipe.feedback.pairs
         made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
         _let_simulated_vote(project, campaign.body["campaign"], "train")
+        ask_judge(project, campaign.body["campaign"])
     _require_votes(project.votes_cast(), least_votes(recipe))
     made["snapshot"] = snapshot(
         store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, turn=number
@@ -252,6 +255,13 @@ def _judge(project: Project, made: dict[str, Record], production: Record) -> Non
         rules=recipe.gate or None,
         stage=name,
     )
+
+
+def _let_others_vote(project: Project, campaign: str) -> None:
+    """Who compares current answers beside people while a policy learns; those who judge the outcome stay fresh."""
+    _let_simulated_vote(project, campaign, "train")
+    if "judge" in project.recipe.feedback.sources:  # nobody else reads it
+        ask_judge(project, campaign)
 
 
 def _let_simulated_vote(project: Project, campaign: str, purpose: Literal["train", "judge"]) -> None:

@@ -53,8 +53,8 @@ class Endpoint:
     key: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of_host(cls) -> Endpoint:
-        """The endpoint that the host's environment names.
+    def of_host(cls, what: str = "a part of the reward") -> Endpoint:
+        """The endpoint that the host's environment names; ``what`` is a judge, for the message.
 
         Raises:
             ConfigError: It names none, or none that is reached by HTTP.
@@ -62,7 +62,7 @@ class Endpoint:
         url = os.environ.get(URL, "").rstrip("/")
         if not re.match(r"https?://[^/\s]+", url):
             raise ConfigError(
-                f'a part of the reward is a judge, and {URL} is "{url}"',
+                f'{what} is a judge, and {URL} is "{url}"',
                 mend=f"set {URL} to its base URL (https://host/v1), and {KEY} to its key where it asks for one",
             )
         return cls(url, os.environ.get(KEY) or None)
@@ -148,7 +148,7 @@ class Judge:
         except Unanswered as error:
             return None, str(error)
         except Refused as error:
-            raise TrainingError(str(error), mend=f"check {URL}, {KEY} and the part's model") from error
+            raise TrainingError(str(error), mend=f"check {URL}, {KEY} and the judge's model") from error
 
 
 def _said(response: httpx.Response) -> str:

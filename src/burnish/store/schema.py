@@ -139,7 +139,7 @@ raters = Table(
     Column("source", Text, nullable=False),
     Column("created_at", Text, nullable=False),
     UniqueConstraint("project", "name", name="raters_name"),
-    CheckConstraint("source IN ('human', 'simulated')", name="raters_source"),
+    CheckConstraint("source IN ('human', 'simulated', 'judge')", name="raters_source"),
 )
 
 comparisons = Table(
@@ -193,7 +193,7 @@ votes = Table(
     Column("previous", Text),
     Column("digest", Text, nullable=False),
     UniqueConstraint("project", "key", name="votes_key"),
-    CheckConstraint("source IN ('human', 'simulated')", name="votes_source"),
+    CheckConstraint("source IN ('human', 'simulated', 'judge')", name="votes_source"),
     Index("votes_comparison", "comparison_id"),
     Index("votes_exchange", "exchange"),
     sqlite_autoincrement=True,

@@ -58,10 +58,10 @@ KNOWN = (
     ),
     Panel(
         "Votes read",
-        "Votes on the answers that the wins are about: by people, and by simulated raters.",
-        ("dev_votes_human", "dev_votes_simulated"),
+        "Votes on the answers that the wins are about: by people, by simulated raters, and by a judge.",
+        ("dev_votes_human", "dev_votes_simulated", "dev_votes_judge"),
         "votes",
-        ("people", "simulated"),
+        ("people", "simulated", "judge"),
     ),
     Panel("Repetition", "Share of repeated 4-grams in answers to the dev prompts.", ("dev_repetition",), "share"),
     Panel(

@@ -135,12 +135,13 @@ def quality(store: Store, project: str) -> dict[str, Json] | None:
 
 
 def votes(store: Store, project: str) -> dict[str, Json]:
-    """Votes that stand: people's and simulated ones apart, each by kind."""
+    """Votes that stand: people's, simulated ones and a judge's apart, each by kind."""
     cast = feedback.votes(store, project)
-    kinds = {source: Counter(vote.kind for vote in cast if vote.source == source) for source in ("human", "simulated")}
+    kinds = {source: Counter(vote.kind for vote in cast if vote.source == source) for source in feedback.SOURCES}
     return {
         "people": kinds["human"].total(),
         "simulated": kinds["simulated"].total(),
+        "judge": kinds["judge"].total(),
         "kinds": [count(number, KINDS.get(kind, kind)) for kind, number in kinds["human"].most_common()],
         "note": SIMULATED if kinds["simulated"] else None,
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from burnish import feedback
-from burnish.records import Figure, Json
+from burnish.records import Figure, Json, Vote
 from burnish.statistics import mean_interval, share_interval
 from burnish.store import Store
 
@@ -37,8 +37,13 @@ def _blind(offer: feedback.Offer) -> dict[str, Json]:
 
 def open_pairs(store: Store, project: str) -> int:
     """Pairs that still want a vote."""
-    given = Counter(vote.comparison for vote in feedback.votes(store, project, kinds=["compare"]))
+    given = Counter(vote.comparison for vote in _raters_votes(store, project))
     return sum(given[item.id] < item.votes_wanted for item in feedback.comparisons(store, project))
+
+
+def _raters_votes(store: Store, project: str) -> list[Vote]:
+    """Votes that a pair wants: a judge's is none of them."""
+    return feedback.votes(store, project, kinds=["compare"], sources=["human", "simulated"])
 
 
 def foreseen(store: Store, project: str) -> str | None:
@@ -72,7 +77,7 @@ def _share(right: Sequence[bool], pairs: Sequence[str | None]) -> Figure:
 
 def _progress(store: Store, project: str, rater: str) -> tuple[int, int]:
     """Comparisons that the rater has judged, and those that are left for them."""
-    cast = feedback.votes(store, project, kinds=["compare"])
+    cast = _raters_votes(store, project)
     mine = {vote.comparison for vote in cast if vote.rater == rater}
     given = Counter(vote.comparison for vote in cast)
     left = sum(
