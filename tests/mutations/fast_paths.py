@@ -54,8 +54,8 @@ MUTATIONS = [
     Mutation(
         "a layer of another form runs the fast path",
         LAYER,
-        "all(type(part) in (nn.Linear, LoraLinear) for part in parts)",
-        "all(part is not None for part in parts)",
+        "    if kinds:\n",
+        "    if False:\n",
         ON_LAYER + "a_layer_of_another_form_runs_as_it_is",
     ),
     Mutation(

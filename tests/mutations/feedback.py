@@ -79,8 +79,8 @@ MUTATIONS = [
     Mutation(
         name="feedback: the side that was seen is taken for the answer",
         file=VOTING,
-        old='{"left": left, "right": right, "tie": "tie"}[choice]',
-        new='{"left": "a", "right": "b", "tie": "tie"}[choice]',
+        old='{"left": left, "right": "b" if left == "a" else "a", "tie": "tie"}',
+        new='{"left": "a", "right": "b", "tie": "tie"}',
         tests="tests/feedback/test_simulate.py::test_a_panel_votes_as_the_rule_says_and_is_marked_simulated",
     ),
     Mutation(
@@ -149,8 +149,8 @@ MUTATIONS = [
     Mutation(
         name="feedback: the keys of simulated votes depend on the run",
         file=SIMULATE,
-        old='            key = f"simulated:{rater.name}:{item.id}"',
-        new='            key = f"simulated:{rater.name}:{added}"',
+        old='key=f"simulated:{rater.name}:{item.id}"',
+        new='key=f"simulated:{rater.name}:{added}"',
         tests="tests/feedback/test_simulate.py::test_a_killed_and_repeated_simulation_doubles_nothing",
     ),
     Mutation(

@@ -206,8 +206,8 @@ MUTATIONS = [
     Mutation(
         name="the boundary is one layer off",
         file=HERE + "language.py",
-        old="return self._run(stream, last=self.first_trained)",
-        new="return self._run(stream, last=self.first_trained + 1)",
+        old="last=self.first_trained if first is None else first)",
+        new="last=self.first_trained + 1 if first is None else first)",
         tests=TESTS + "reward.py::test_what_is_kept_spares_the_lower_layers_and_changes_nothing",
     ),
     Mutation(

@@ -205,8 +205,8 @@ MUTATIONS = [
     Mutation(
         "an own loss counts tokens without weight",
         OWN,
-        "                torch.ones_like(weights_S),\n",
-        "                torch.ones_like(weights_S) * 2,\n",
+        "sides(torch.ones_like(weights_S))",
+        "sides(torch.ones_like(weights_S) * 2)",
         "tests/objectives/test_own.py::test_what_the_function_sees",
     ),
     Mutation(

@@ -33,7 +33,7 @@ MUTATIONS = [
     Mutation(
         "the check does not look at the base's layers",
         REFUSALS,
-        "    require_adaptable(recipe, project.resolved_base, files)\n",
+        "    require_adaptable(recipe, project.resolved_base, module, files)\n",
         "",
         TESTS + "test_preflight.py::test_what_does_not_fit_the_layers_is_refused_without_an_update",
     ),

@@ -55,8 +55,8 @@ MUTATIONS = [
     Mutation(
         "a reward head is made on the host",
         MODELS + "reward.py",
-        "torch.zeros(trunk.head.shape[1], device=trunk.device)",
-        "torch.zeros(trunk.head.shape[1])",
+        "torch.zeros(len(names), trunk.head.shape[1], device=trunk.device)",
+        "torch.zeros(len(names), trunk.head.shape[1])",
         ELSEWHERE + "[reward]",
     ),
     Mutation(

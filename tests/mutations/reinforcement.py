@@ -208,8 +208,8 @@ MUTATIONS = [
     Mutation(
         "sampler: a rounded sampler has no budget",
         ROLLOUTS,
-        '"int8": MISMATCH_INT8}',
-        '"int8": 9.0}',
+        '"int8": MISMATCH_INT8, ',
+        '"int8": 9.0, ',
         TESTS + "test_rollouts.py::test_a_rounded_sampler_has_a_budget_of_its_own",
     ),
     Mutation(

@@ -147,7 +147,7 @@ def main(names: list[str]) -> int:
         importlib.import_module(library)
     mutations = [m for m in all_mutations() if not names or any(n in m.name for n in names)]
     missed = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a test may leave a process behind
         trees = [_copy(Path(folder) / f"tree-{number}") for number in range(min(os.cpu_count() or 1, 4))]
         for number, why in verdicts(mutations, trees):
             missed += bool(why)

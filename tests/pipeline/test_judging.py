@@ -37,8 +37,7 @@ def judged(
 
     bench.reply = shorter
     monkeypatch.setenv("BURNISH_JUDGE_URL", bench.url)
-    monkeypatch.setattr(judge, "ATTEMPTS", 2)
-    monkeypatch.setattr(judge.Judge, "wait", 0.001)
+    monkeypatch.setattr(judge, "ATTEMPTS", 1)  # the waits between attempts are tested where the judge is
 
     def make(sources: str = '["judge"]', **changed: str) -> Project:
         recipe = make_project(tmp_path, tiny_model_folder)

@@ -160,8 +160,12 @@ def test_a_seed_is_trained_and_measured_and_seeds_are_pooled(
     assert all(len(values) == 10 for values in figures.values())
     assert figures["ceiling"] == [1.0] * 10 and sum(figures["longer"]) > 9
     assert set(figures) == set(qa.report.TITLES)
+
+    def never(*given: object) -> None:
+        raise AssertionError("a part is computed twice")
+
     for nothing_to_do in ("sampled", "judged", "kl", "score_answers"):
-        monkeypatch.setattr(qa.report, nothing_to_do, None)
+        monkeypatch.setattr(qa.report, nothing_to_do, never)
     qa.report.main([recipe, "--seed", "1"])
     again = capsys.readouterr().out
     assert again in one and "1 seed, 10 held-out questions" in again
@@ -189,4 +193,4 @@ def test_spans_weigh_nothing_in_the_recipe_with_marks(prepared: Path) -> None:
     project = Project(prepared / "qa-marks.toml")
     project.train("sft")
     figures = project.store.records("qa-marks", "version")[-1].body["figures"]
-    assert figures["rows"] == pytest.approx(60, abs=12)
+    assert 40 < figures["rows"] <= 80  # two answers to a question

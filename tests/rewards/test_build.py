@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from burnish.config import Recipe, load
 from burnish.errors import ConfigError, PartError
@@ -35,9 +36,12 @@ def recipe(folder: Path, rewards: str, learns: bool = False) -> Recipe:
     return load(path)
 
 
+MODEL: Any = SimpleNamespace(names=("overall",), weights_H=torch.ones(1))
+
+
 def scores(folder: Path, monkeypatch: pytest.MonkeyPatch, rewards: str, learns: bool = False) -> Any:
-    by_model = lambda model, prompts, ids: [[float(i[0]) for i in g] for g in ids]  # noqa: E731
-    monkeypatch.setattr(learned, "score_answers", by_model)
+    by_head = lambda model, prompts, ids: [[[float(i[0])] for i in g] for g in ids]  # noqa: E731
+    monkeypatch.setattr(learned, "scores_by_head", by_head)
 
     def text(ids: tuple[int, ...]) -> str:
         return " ".join(map(str, ids))
@@ -48,7 +52,7 @@ def scores(folder: Path, monkeypatch: pytest.MonkeyPatch, rewards: str, learns: 
     task: Any = SimpleNamespace(reply=reply, renderer=SimpleNamespace(text=text))
     parts = Parts(rewards={"mine:own": Part("mine:own", own, "mine.py 0", ())})
     start: Any = None
-    means = build.Means(parts, task, [object()] if learns else [], [0.5], start, folder)  # type: ignore[arg-type]
+    means = build.Means(parts, task, [MODEL] if learns else [], [0.5], start, folder)
     reward = build.reward_of(recipe(folder, rewards, learns), means)
     return reward([Asked([1], row) for row in ROWS], SAMPLES, {}, 0)
 

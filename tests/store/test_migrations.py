@@ -22,7 +22,7 @@ FIRST = Path(__file__).with_name("schema_0001.sql")
 LATER = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0003", "0002"
+revision, down_revision = "0004", "0003"
 def upgrade():
     op.create_table("later", sa.Column("id", sa.Text(), primary_key=True))
     op.execute("UPDATE raters SET name = 'moved'")
@@ -45,7 +45,7 @@ def next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "migrations"
     shutil.copytree(database.MIGRATIONS, folder)
     monkeypatch.setattr(database, "MIGRATIONS", folder)
-    return folder / "versions" / "0003_later.py"
+    return folder / "versions" / "0004_later.py"
 
 
 def test_the_first_schema_becomes_the_present_one(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_release_before_refuses_what_the_next_one_wrote(
     next_release.write_text(LATER.format(then="pass"))
     open_store(_first(tmp_path / "old")).close()
     monkeypatch.undo()
-    with pytest.raises(StoreError, match="schema 0003"):
+    with pytest.raises(StoreError, match="schema 0004"):
         open_store(tmp_path / "old")
 
 

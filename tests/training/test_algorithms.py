@@ -57,7 +57,8 @@ def advantages(found: list[Tree]) -> list[list[float]]:
 
 def test_the_table_and_what_recipes_may_say_are_the_same_names() -> None:
     assert set(ALGORITHMS) == set(READS)
-    assert all(Rl(algorithm=name).given() == READS[name] for name in READS)
+    for name, keys in READS.items():  # the cap is for a sampler that is not exact
+        assert Rl(algorithm=name).given() == {key: keys[key] for key in keys if key != "importance_cap"}
 
 
 def test_rewards_of_answers_and_of_tokens_by_hand() -> None:

@@ -13,7 +13,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from burnish.config.algorithms import READS, Knobs
+from burnish.config import Rl
+from burnish.config.algorithms import Knobs
 from burnish.data import Renderer
 from burnish.errors import DataError, PartError
 from burnish.models.language import LanguageModel
@@ -162,7 +163,7 @@ def test_the_gradient_is_that_of_each_turn_on_its_prefix(
 ) -> None:
     """And whatever stands at a token of the environment, it changes neither loss nor gradient by a bit."""
     prompt, parameters = [5, 6, 7], list(model.parameters().values())
-    knobs = Knobs(**{key: value for key, value in READS[name].items() if key in Knobs.__dataclass_fields__})
+    knobs = Rl(algorithm=name).knobs()
     terms = [t for t in ALGORITHMS[name].terms(knobs, 0.1, 20) if t.name in ("policy", "kl")]
 
     def lesson(trees: list[Tree]) -> list[Tree]:
@@ -215,7 +216,7 @@ def test_no_algorithm_trains_what_the_environment_said(model: LanguageModel, nam
     given = measured(model, [EPISODE, ALONE], [1.0, 0.0])
     if name == "ppo":
         given = replace(given, trees=with_stream(given.trees, "value", [0.1, 0.2, 0.3, 0.4, 0.5]))
-    knobs = Knobs(**{key: value for key, value in READS[name].items() if key in Knobs.__dataclass_fields__})
+    knobs = Rl(algorithm=name).knobs()
     (tree,), figures = Plan(ALGORITHMS[name].credit(knobs), critic=name == "ppo").lesson(given, 0.0)
     answer = next(answer for answer in tree.answers if answer.ids == EPISODE.ids)
     assert answer.weights == [1.0, 1.0, 0.0, 0.0, 0.0, 1.0]
@@ -250,7 +251,7 @@ def test_figures_count_what_the_policy_said(model: LanguageModel) -> None:
 
 
 def test_the_learned_reward_judges_the_last_answer_in_its_conversation(model: LanguageModel) -> None:
-    reward = RewardModel(model.frozen_copy(), torch.linspace(-1, 1, model.head.shape[1]))
+    reward = RewardModel(model.frozen_copy(), torch.linspace(-1, 1, model.head.shape[1])[None])
     (whole,), (last,) = (
         score_answers(reward, [prompt], [[ids]])[0]
         for prompt, ids in (([5, 6], EPISODE.ids), ([5, 6, *EPISODE.ids[:5]], EPISODE.ids[5:]))

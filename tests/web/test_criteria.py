@@ -118,7 +118,7 @@ def test_the_page_of_a_reward_shows_its_heads_and_the_front(client: TestClient, 
     page = client.get(f"/runs/{record.id}").text
     assert "The front between criteria" in page and "Versions trained with it" in page
     assert "&lt;b&gt;tone&lt;/b&gt; has no head: nobody voted on it." in page
-    assert page.count('class="dot') == 11 and "house style 0.3, solves it 0.7" in page
+    assert page.count('class="dot') == 11 and "solves it 0.7, house style 0.3" in page
     rl = next(v for v in desk.store.records(PROJECT, "version") if record.id in v.parents)
     assert "solves it 0.7, house style 0.3 (recipe)" in client.get(f"/runs/{rl.name}").text
 
@@ -137,7 +137,7 @@ def test_the_weights_of_the_recipe_are_marked(desk: Desk) -> None:
     weighed = RECIPE.reward.model_copy(update={"criteria": {"solves it": 0.7, "house style": 0.3}})
     found = criteria.of_reward(desk.store, PROJECT, judged_reward(desk), RECIPE.model_copy(update={"reward": weighed}))
     assert found is not None
-    assert [row["weights"] for row in found["front"] if row["mark"]] == ["house style 0.3, solves it 0.7"]
+    assert [row["weights"] for row in found["front"] if row["mark"]] == ["solves it 0.7, house style 0.3"]
     assert sum(dot["now"] for chart in found["charts"] for dot in chart["dots"]) == 1
 
 

@@ -68,7 +68,7 @@ class Trial:
         for stream, here in zip(self.streams, self.tokens, strict=True):
             last = first + len(stream.tree_A)
             logp_S, entropy_S, teacher_kl_S = (figure_K[here] for figure_K in token_figures)
-            result = self.term.loss(Outputs(logp_S, entropy_S, scores_A[first:last], teacher_kl_S), stream)
+            result = self.term.loss(Outputs(logp_S, entropy_S, scores_A[first:last], teacher_kl_S=teacher_kl_S), stream)
             if result.total.shape != ():
                 raise PartError(f"the term {self.term.name} returned a sum of shape {tuple(result.total.shape)}")
             total, units, first = total + result.total, units + result.units, last

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from burnish.errors import ConfigError
 from burnish.feedback import judge_votes
 from burnish.records import Row
-from burnish.rewards.judge import FILE, Endpoint, Judge
 from burnish.store import digest_of
 
 if TYPE_CHECKING:
     from burnish.pipeline.project import Project
+    from burnish.rewards.judge import Endpoint
 
 
 def ask_judge(project: Project, campaign: str) -> None:
@@ -25,6 +25,7 @@ def ask_judge(project: Project, campaign: str) -> None:
     asked = project.recipe.feedback.judge
     if asked is None:
         return
+    from burnish.rewards.judge import FILE, Judge  # brings torch, which a recipe without a judge does without here
 
     def compare(cases: Sequence[tuple[Row, str, str]]) -> tuple[Sequence[float | None], str | None]:
         project.progress.say(f"judge: {asked.model} compares {len(cases)} pairs, in both orders")
@@ -50,6 +51,8 @@ def require_judge(project: Project) -> None:
 
 
 def _endpoint() -> Endpoint:
+    from burnish.rewards.judge import Endpoint
+
     try:
         return Endpoint.of_host("feedback.judge")
     except ConfigError as error:

@@ -38,6 +38,7 @@ def require_possible(project: Project, rows: Rows) -> None:
         TrainingError: The preference method or the reward does not fit the rows, a warm-up is not shorter than its run,
             or there is nothing to look at where the recipe asks for looks.
     """
+    from burnish.models.skeleton import skeleton
     from burnish.training.adapting import fallback, require_adaptable
     from burnish.training.judged import require_pairs
 
@@ -54,8 +55,9 @@ def require_possible(project: Project, rows: Rows) -> None:
         project.renderer.following((Message("user", "?"),), ("!",))
     own = project.own_base
     files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}
-    require_adaptable(recipe, project.resolved_base, files)
-    slower = fallback(recipe, project.resolved_base)
+    module = skeleton(project.resolved_base)
+    require_adaptable(recipe, project.resolved_base, module, files)
+    slower = fallback(recipe, module)
     if slower:
         project.progress.say(slower)
 

@@ -127,7 +127,7 @@ class Judge:
             self.kept.open("a", encoding="utf-8", buffering=1) as file,  # a line goes out when it is whole
         ):
             found = pool.map(lambda ask: self._answer(client, ask), unknown.values())
-            if not self.kept.read_bytes().endswith(b"\n"):  # a crash, or a full disk, cut its last line short
+            if self.kept.read_bytes()[-1:] not in (b"", b"\n"):  # a crash, or a full disk, cut its last line short
                 file.write("\n")
             why = None
             for key, (said, failed) in zip(unknown, found, strict=True):

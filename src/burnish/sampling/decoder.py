@@ -59,9 +59,10 @@ class Decoder:
     def __init__(self, module: Any, first: Layer, weights: Weights) -> None:
         self._trunk = module.model
         self._layers = [first]
-        layers, self._trunk.layers = list(self._trunk.layers)[1:], nn.ModuleList()
-        for layer in layers:
-            self._layers.append(Layer(layer, weights))
+        layers = self._trunk.layers
+        del layers[0]
+        while len(layers):  # each goes as soon as it is laid out: never two copies of all of them
+            self._layers.append(Layer(layers.pop(0), weights))
         self._head = module.lm_head = twin(module.lm_head, weights)
 
     @classmethod

@@ -48,16 +48,16 @@ def adapted(recipe: Recipe, loaded: Loaded, seed: int) -> tuple[Loaded, dict[str
     return replace(loaded, model=loaded.model.trainable(how, seed)), choices
 
 
-def require_adaptable(recipe: Recipe, base: Base, own: Mapping[str, Path]) -> None:
+def require_adaptable(recipe: Recipe, base: Base, module: Any, own: Mapping[str, Path]) -> None:
     """What [adapt] names is there, and something is left to train, in every stage: known without the base's weights.
 
-    ``own`` are the files of the version that the recipe names as its base, empty where it names none.
+    ``module`` is the base's skeleton. ``own`` are the files of the version that the recipe names as its base, empty
+    where it names none.
 
     Raises:
         ModelError: [adapt] names what is not there, freezes everything, or differs from the adapter that is continued;
             or there are fewer layers than reward.layers.
     """
-    module = skeleton(base)
     new, _ = adaptation(recipe)
     if CONFIG in own and isinstance(new, Lora):
         carried = skeleton(base)
@@ -75,9 +75,9 @@ def require_adaptable(recipe: Recipe, base: Base, own: Mapping[str, Path]) -> No
             raise ModelError(error.what, where=where, mend=error.mend) from error
 
 
-def fallback(recipe: Recipe, base: Base) -> str:
-    """Why the layers of the flat path do not run in few passes, and what runs instead; "" where they do."""
-    module, dtype = skeleton(base), getattr(torch, host.dtype())
+def fallback(recipe: Recipe, module: Any) -> str:
+    """Why a base's layers do not run in few passes, and what runs instead; "" where they do. A skeleton is enough."""
+    dtype = getattr(torch, host.dtype())
     if refuse(module.config):
         return ""  # there is no flat path: loading the base says so
     why = next(filter(None, (misfit(layer, dtype) for layer in module.get_decoder().layers)), "")

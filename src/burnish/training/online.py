@@ -79,21 +79,12 @@ def train_online(
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows, table)
-        learned = [*rewards, *([watch] if watch else [])]
-        weights = _weights(recipe, learned)
-        models = [model.weighed(weights) for model in load_rewards(store, learned, cache, like=frozen)]
-        reference, shared = _reference(frozen.model, models, progress)
-        second = models.pop() if watch else None
-        answered = StartAnswers(lambda: Engine(frozen.model.merged(), slots=table.prompts), params)
+        means, watching = _means(recipe, store, cache, frozen, rewards, watch, parts, task, params)
+        reference, shared = _reference(frozen.model, [*means.learned, *watching], progress)
         rollouts = Rollouts(
             sampler=_sampler_of(table, policy, store.begin(work)),
             reference=reference,
-            score=reward_of(
-                recipe,
-                Means(
-                    parts, task, models, [weighed_centre(each.body, weights) for each in rewards], answered, store.path
-                ),
-            ),
+            score=reward_of(recipe, means),
             plan=plan_of(table, choices["kl"].value, recipe.evaluate.max_new_tokens, parts.credit),
             keep=partial(_keep_samples, store, task, start, work, rows),
             prompts=[Asked(task.prompt_ids(row), row) for row in rows],
@@ -107,10 +98,32 @@ def train_online(
             episodes=episodes_of(table, parts.environment, task.renderer, policy.context),
         )
         dev = [Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]]
-        brake = _brake(rollouts, dev, second, _fresh(recipe, store, work, start, task, let_vote), table)
+        brake = _brake(rollouts, dev, watching, _fresh(recipe, store, work, start, task, let_vote), table)
         return _train(recipe, work, loaded, rollouts, brake, store, progress, choices)
 
     return store.once(work, make, progress=progress)
+
+
+def _means(
+    recipe: Recipe,
+    store: Store,
+    cache: Path,
+    start: Loaded,
+    rewards: Sequence[Record],
+    watch: Record | None,
+    parts: Parts,
+    task: ChatTask,
+    params: Params,
+) -> tuple[Means, list[RewardModel]]:
+    """What the parts of the reward ask, and the reward model that only watches, where there is one."""
+    assert recipe.rl is not None
+    slots, learned = recipe.rl.prompts, [*rewards, *([watch] if watch else [])]
+    weights = _weights(recipe, learned)
+    models = [model.weighed(weights) for model in load_rewards(store, learned, cache, like=start)]
+    answered = StartAnswers(lambda: Engine(start.model.merged(), slots=slots), params)
+    centres = [weighed_centre(record.body, weights) for record in rewards]
+    means = Means(parts, task, models[: len(rewards)], centres, answered, store.path)
+    return means, models[len(rewards) :]
 
 
 def _reference(
@@ -122,9 +135,9 @@ def _reference(
     reference = start.merged()  # as the trunk of a reward model is
     shared = share_layers([reference, *(model.trunk for model in models)])
     if shared is None:
-        progress.say("rl: the reward was learned on another version or in all layers: it shares none with the start")
+        progress.say("rl: reward and start have no layers in common: each runs by itself")
         return start, None
-    progress.say(f"rl: the reward and the start have {shared.first} layers in common, which are run once for both")
+    progress.say(f"rl: reward and start have {shared.first} layers in common, which are run once for both")
     return reference, shared
 
 
@@ -151,10 +164,10 @@ def _sampler_of(table: Rl, policy: LanguageModel, folder: Path) -> Callable[[], 
 
 
 def _brake(
-    rollouts: Rollouts, dev: Sequence[Asked], watch: RewardModel | None, fresh: Fresh | None, table: Rl
+    rollouts: Rollouts, dev: Sequence[Asked], watch: Sequence[RewardModel], fresh: Fresh | None, table: Rl
 ) -> Brake:
     budgets = Budgets(table.stop_kl, table.stop_length, table.stop_repetition, table.stop_diversity)
-    return Brake(rollouts, dev, budgets, partial(score_answers, watch) if watch else None, fresh)
+    return Brake(rollouts, dev, budgets, partial(score_answers, watch[0]) if watch else None, fresh)
 
 
 def _fresh(

@@ -50,22 +50,20 @@ def train_reward(
 ) -> Record:
     """Learn a reward on the frozen ``start`` version; kind "reward".
 
-    It learns from the snapshot's votes, from the dataset's preference rows, or from both.
-
-    ``model`` numbers the members of an ensemble, which differ in their seeds. With ``half`` it learns from one of the
-    `disjoint_halves` of the votes alone: what was learned from the other half shares neither rater nor prompt with it.
+    It learns from the snapshot's votes, from the dataset's preference rows, or from both. ``model`` numbers the members
+    of an ensemble. With ``half`` it learns from one of the `disjoint_halves` of the votes alone: what was learned from
+    the other half shares neither rater nor prompt with it.
 
     The record's body holds the held-out accuracy with its interval beside the raters' agreement with each other, the
     calibration error, the predicted odds of every held-out pair, and as "centre" the mean score of their answers; the
-    same of each criterion's head under "criteria", and in "left_out" why others have none. How the heads are weighed is
-    no part of what it is made from: ``reward.criteria`` is read where the reward is used.
+    same of each criterion's head under "criteria", and in "left_out" why others have none. ``reward.criteria``, the
+    heads' weights, is read where the reward is used.
 
     Raises:
         TrainingError: Fewer votes than ``reward.min_comparisons``, none of them prefers an answer, no two halves
             are disjoint, or the recipe weighs a criterion that cannot be learned.
     """
-    assert recipe.reward is not None
-    table = recipe.reward
+    assert (table := recipe.reward) is not None
     rows = judged_rows(table.learn_from, dataset, store)
     cast = dict(snapshot.body["by_source"]) if snapshot is not None else {}
     choices = reward_settings(recipe, len(rows) + int(sum(cast.values())))
@@ -76,20 +74,14 @@ def train_reward(
         task = task_for(recipe, loaded.renderer)
         votes = _votes(recipe, store, snapshot.body, half, progress) if snapshot is not None else []
         pairs = _pairs(recipe, store, task, votes, rows, half)
-        criteria, left_out = learnable(pairs, recipe.feedback.criteria)
-        require_weighable(table.criteria, left_out)
-        for name, why in left_out.items():
-            progress.say(f'reward: "{name}" gets no head: {why}')
+        criteria, left_out = _criteria(recipe, pairs, progress)
         trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
-        learned, unseen, held = _split(pairs, work.seed)
-        if not watched("reward", choices, len(learned), len(unseen)):  # nothing would look at them
-            learned, unseen = sorted([*learned, *unseen]), []
-        heads = [OVERALL, *criteria]
-        reward = RewardModel.on(loaded.model, adaptation(recipe)[0], table.layers, work.seed, heads)
-        passes, folder = choices["epochs"].value, store.begin(work)
+        learned, unseen, held = _parts(pairs, choices, work.seed)
+        reward = RewardModel.on(loaded.model, adaptation(recipe)[0], table.layers, work.seed, [OVERALL, *criteria])
+        passes = choices["epochs"].value
         keep_boundaries(reward.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
         taught, others = ([trees[i] for i in indices] for indices in (learned, unseen))
-        ended = learn(_learner(recipe.adapt, reward), table, taught, others, choices, work, folder, progress)
+        ended = learn(_learner(recipe.adapt, reward), table, taught, others, choices, work, store.begin(work), progress)
         return {
             "settings": shown(ended.choices),
             "votes": cast,
@@ -184,6 +176,28 @@ def _require_preference(pairs: Sequence[Pair], least: int, rows: int) -> None:
         )
     if all(pair.preference == 0.5 for pair in pairs):
         raise TrainingError("every vote is a tie: there is no preference to learn", mend="ask more raters")
+
+
+def _criteria(recipe: Recipe, pairs: Sequence[Pair], progress: Progress) -> tuple[Sequence[str], Mapping[str, str]]:
+    """The criteria that get a head, and why others get none.
+
+    Raises:
+        TrainingError: The recipe weighs one that gets none.
+    """
+    assert recipe.reward is not None
+    criteria, left_out = learnable(pairs, recipe.feedback.criteria)
+    require_weighable(recipe.reward.criteria, left_out)
+    for name, why in left_out.items():
+        progress.say(f'reward: "{name}" gets no head: {why}')
+    return criteria, left_out
+
+
+def _parts(pairs: Sequence[Pair], choices: Mapping[str, Choice], seed: int) -> tuple[list[int], list[int], list[int]]:
+    """As `_split`; where nothing would look at the second part while learning, it is learned from too."""
+    learned, unseen, held = _split(pairs, seed)
+    if not watched("reward", choices, len(learned), len(unseen)):
+        return sorted([*learned, *unseen]), [], held
+    return learned, unseen, held
 
 
 def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int], list[int]]:

@@ -12,8 +12,7 @@ from burnish.rewards.front import Point, dominated, front
 from burnish.store import Store
 from burnish.web.words import figure_of, interval, number
 
-WIDE, HIGH = 320, 240  # a chart in its own units
-LEFT, RIGHT, TOP, BOTTOM = 44, 308, 12, 200
+LEFT, RIGHT, TOP, BOTTOM = 44, 308, 12, 200  # the frame of a chart, which is 320 wide and 240 high
 TICK = 0.05
 
 
@@ -48,8 +47,9 @@ def of_reward(store: Store, project: str, record: Record | None, recipe: Recipe)
 
 
 def weights_in_words(weights: Mapping[str, float]) -> str:
-    """``solves it 0.7, house style 0.3``; what weighs nothing is left out."""
-    return ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items() if weight) or OVERALL
+    """``solves it 0.7, house style 0.3``, the largest first; what weighs nothing is left out."""
+    heaviest = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {weight:.3g}" for name, weight in heaviest if weight) or OVERALL
 
 
 def _weights(version: Record) -> Mapping[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 
 TABLES = ("raters", "votes")
 BEFORE, AFTER = "source IN ('human', 'simulated')", "source IN ('human', 'simulated', 'judge')"
