@@ -60,10 +60,10 @@ def train_reward(
     heads' weights, is read where the reward is used.
 
     Raises:
-        TrainingError: Fewer votes than ``reward.min_comparisons``, none of them prefers an answer, no two halves
-            are disjoint, or the recipe weighs a criterion that cannot be learned.
+        TrainingError: Too few votes, none that prefers, no two disjoint halves, or a weight on what has no head.
     """
-    assert (table := recipe.reward) is not None
+    assert recipe.reward is not None
+    table = recipe.reward
     rows = judged_rows(table.learn_from, dataset, store)
     cast = dict(snapshot.body["by_source"]) if snapshot is not None else {}
     choices = reward_settings(recipe, len(rows) + int(sum(cast.values())))
