@@ -36,13 +36,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over one axis. ``marks`` are named places on the x axis; ``zero`` says that the y axis holds 0."""
+    """Curves over one axis. ``marks`` are named places on the x axis; the y axis holds 0."""
 
     title: str
     x: str
     lines: Sequence[Line]
     marks: Sequence[tuple[float, str]] = ()
-    zero: bool = True
 
 
 def over_seeds(name: str, x: Sequence[float], runs: Sequence[Sequence[float]]) -> Line:
@@ -74,7 +73,7 @@ def write(path: Path, what: str, panels: Sequence[Panel]) -> None:
 
 def _panel(panel: Panel, left: int) -> list[str]:
     xs = [x for line in panel.lines for x in line.x]
-    ys = [y for line in panel.lines for side in (line.low, line.high) for y in side] + ([0.0] if panel.zero else [])
+    ys = [y for line in panel.lines for side in (line.low, line.high) for y in side] + [0.0]
     first, last, bottom, top = min(xs), max(xs), min(ys), max(ys)
     top = top if top > bottom else bottom + 1
 

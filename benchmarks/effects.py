@@ -232,6 +232,8 @@ def main() -> None:
         "--first", type=int, default=0, help="The first seed; with another one than 0 no file is written."
     )
     arguments = parser.parse_args()
+    if not 2 <= arguments.seeds <= 10:
+        parser.error("--seeds: an interval needs 2 to 10")
     torch.set_num_threads(1)
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     for name in arguments.only:

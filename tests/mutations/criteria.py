@@ -97,7 +97,7 @@ MUTATIONS = [
     Mutation(
         "criteria: a policy does not say how its reward was weighed",
         ONLINE,
-        '**({"reward": {"criteria": weights}} if weights else {}),',
+        '**({"reward": {"criteria": recipe.weights}} if recipe.weights else {}),',
         "",
         LEARNED + "test_what_the_policy_is_made_from_does_hold_the_weights",
     ),

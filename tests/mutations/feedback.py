@@ -177,7 +177,7 @@ MUTATIONS = [
     Mutation(
         name="feedback: a judge's vote spares people the question",
         file="src/burnish/feedback/comparisons.py",
-        old='table.c.source != "judge", ',
+        old="table.c.source.in_(RATERS), ",
         new="",
         tests="tests/feedback/test_judging.py::test_people_are_asked_about_what_a_judge_has_judged",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,10 @@ def model(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for parameter in policy.parameters().values():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
     return policy
+
+
+@pytest.fixture
+def base(tiny_model_folder: Path, tmp_path: Path) -> Callable[[], LanguageModel]:
+    """The tiny base, loaded where the host says now."""
+    torch.set_num_threads(1)
+    return lambda: LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path / "cache"))

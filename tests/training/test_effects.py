@@ -1,4 +1,4 @@
-"""Why each part works where benchmarks/effects.py shows it: the gradient's weights, by hand."""
+"""What each part is for, by hand: Dr. GRPO and length, the upper clip and unlikely tokens, the value and variance."""
 
 from __future__ import annotations
 

@@ -9,17 +9,9 @@ import pytest
 import torch
 
 from burnish.models import language
-from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from elsewhere import DEVICE, Elsewhere, There
 from training.kinds import KINDS, Run
-
-
-@pytest.fixture
-def base(tiny_model_folder: Path, tmp_path: Path) -> Callable[[], LanguageModel]:
-    """The tiny base, loaded where the host says now."""
-    torch.set_num_threads(1)
-    return lambda: LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

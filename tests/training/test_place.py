@@ -16,7 +16,6 @@ from burnish.data.render import Renderer
 from burnish.errors import ConfigError, ModelError
 from burnish.models.adapters import Lora
 from burnish.models.artifacts import load_reward, load_version, save_reward, save_version
-from burnish.models.base import resolve_base
 from burnish.models.freezing import Full
 from burnish.models.language import LanguageModel
 from burnish.models.place import place
@@ -28,13 +27,6 @@ from burnish.training import checkpoint
 from burnish.training.remembered import Remembered, with_reference
 from training import test_preference
 from training.kinds import KINDS, UPDATES, Run, rows
-
-
-@pytest.fixture
-def base(tiny_model_folder: Path, tmp_path: Path) -> Callable[[], LanguageModel]:
-    """The tiny base, loaded where the host says now."""
-    torch.set_num_threads(1)
-    return lambda: LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -161,6 +161,11 @@ class Recipe(Table):
         learner = self.reward or self.preference
         return learner.votes if learner is not None else ()
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """What the heads of a reward model weigh; empty where the choice of the better answer is all of it."""
+        return self.reward.criteria if self.reward is not None else {}
+
     @model_validator(mode="after")
     def stages_fit(self) -> Recipe:
         if self.preference is not None and self.rl is not None:
@@ -211,10 +216,9 @@ class Recipe(Table):
             raise ValueError(
                 'feedback.criteria are learned by a [reward] with "compare" in learn_from: add it, or take them out'
             )
-        weighed = reward.criteria if reward is not None else {}
-        if weighed and not asked:
+        if self.weights and not asked:
             raise ValueError("reward.criteria weighs what nobody is asked about: name it in feedback.criteria too")
-        strange = next((name for name in weighed if name not in (OVERALL, *asked)), None)
+        strange = next((name for name in self.weights if name not in (OVERALL, *asked)), None)
         if strange is not None:
             raise ValueError(
                 f'reward.criteria weighs "{strange}", which nobody is asked about: known are '

@@ -11,7 +11,7 @@ from burnish.feedback.comparisons import (
 )
 from burnish.feedback.export import export_votes
 from burnish.feedback.judging import Judged, judge_agreement, judge_votes
-from burnish.feedback.raters import SOURCES, RaterName, ensure_rater, raters
+from burnish.feedback.raters import RATERS, SOURCES, RaterName, ensure_rater, raters
 from burnish.feedback.simulate import Reply, SimulatedRater, simulate_votes
 from burnish.feedback.snapshot import snapshot
 from burnish.feedback.summary import summary
@@ -19,6 +19,7 @@ from burnish.feedback.votes import count, last_event, least_votes, votes
 from burnish.feedback.voting import Receipt, Seen, record_vote, undo
 
 __all__ = [
+    "RATERS",
     "SOURCES",
     "Judged",
     "Offer",

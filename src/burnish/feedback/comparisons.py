@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, RowMapping, Select, delete, func, insert, literal, select, update
 
 from burnish.errors import FeedbackError
+from burnish.feedback.raters import RATERS
 from burnish.records import Comparison, Document, Exchange, Message
 from burnish.store import Store, digest_of, now
 from burnish.store import schema as tables
@@ -186,13 +187,10 @@ def undone() -> Select[Any]:
 
 
 def _standing_votes() -> Select[Any]:
-    """Comparisons that were judged, by whom, without the votes that were taken back, and without a judge's.
-
-    What an item wants are votes of raters: a judge's is one more, so that people are still asked.
-    """
+    """Comparisons that raters judged, and who did, without the votes that were taken back."""
     table = tables.votes
     return select(table.c.sequence, table.c.comparison_id, table.c.rater_id).where(
-        table.c.kind == "compare", table.c.source != "judge", table.c.sequence.not_in(undone())
+        table.c.kind == "compare", table.c.source.in_(RATERS), table.c.sequence.not_in(undone())
     )
 
 

@@ -15,6 +15,7 @@ from burnish.store import schema as tables
 
 LONGEST_NAME = 80
 SOURCES: tuple[Source, ...] = get_args(Source)
+RATERS: tuple[Source, ...] = ("human", "simulated")  # whose votes a comparison waits for: a judge's is one more
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,7 @@ def number_of(part: Part, reply: Reply, row: int) -> float:
     Raises:
         PartError: It raised, or returned anything but a finite number.
     """
-    value = part(reply, about=f"row {row}")
-    if isinstance(value, numbers.Real) and math.isfinite(value):
-        return float(value)
-    what = f"it returned {shown(value)} on row {row}, not a finite number"
-    raise broken(part.name, "one number per answer", what)
+    return finite(part.name, "one number per answer", "it", part(reply, about=f"row {row}"), row)
 
 
 def examples_of(rows: Sequence[Row]) -> list[tuple[Reply, int]]:
@@ -113,6 +109,17 @@ def _require_monotone(name: str, rewards_G: Sequence[float], advantages_G: Seque
             if better >= r and b < a - CLOSE:
                 what = f"in one group, reward {r:g} got {a:g} and reward {better:g} got {b:g}"
                 raise broken(name, "a better answer never gets less", what)
+
+
+def finite(name: str, contract: str, who: str, value: object, row: int) -> float:
+    """A number that ``who``, a part or a method of it, returned on a row.
+
+    Raises:
+        PartError: It is anything but a finite number.
+    """
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    raise broken(name, contract, f"{who} returned {shown(value)} on row {row}, not a finite number")
 
 
 def shown(value: object) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 from burnish.errors import PartError
-from burnish.parts.contract import EXAMPLES, broken, examples_of, shown
+from burnish.parts.contract import EXAMPLES, broken, examples_of, finite, shown
 from burnish.parts.load import Part
 from burnish.records import Row
 
@@ -43,11 +41,7 @@ class Episode:
         if not callable(getattr(self.own, "reward", None)):
             mend = 'give its episodes a method reward(), or take kind = "environment" out of rl.rewards'
             raise PartError(f'"{self.part.name}" pays nothing: its episodes have no reward()', mend=mend)
-        paid = self._call("reward")
-        if isinstance(paid, numbers.Real) and math.isfinite(paid):
-            return float(paid)
-        what = f"reward() returned {shown(paid)} on row {self.row}, not a finite number"
-        raise broken(self.part.name, "one reward for an episode", what)
+        return finite(self.part.name, "one reward for an episode", "reward()", self._call("reward"), self.row)
 
     def _call(self, method: str, *arguments: str) -> Any:
         """Call a method of the user's, as a part: what it raises names the row, the file and the line."""

@@ -90,13 +90,13 @@ class Brake:
         if why:
             raise Stop(why, figures)
         figures |= self._gain("dev_gain", step, proxy_N)
-        judged_N = proxy_N
+        judged_N: Shares = proxy_N
         if self.watch is not None:
             drawn = [[sample.ids for sample in group] for group in measured.drawn]
             watched_N = [group[0] for group in self.watch([asked.ids for asked in self.dev], drawn)]
             figures |= {"dev_held_out_reward": sum(watched_N) / len(watched_N)}
             figures |= self._gain("dev_held_out_gain", step, watched_N)
-            judged_N = [*watched_N]
+            judged_N = watched_N
         predicted = self._remembered("predicted", step, win_shares(judged_N, self._start("dev_judged", judged_N)))
         voted: dict[int, Shares] = {}
         if self.fresh is not None:

@@ -133,28 +133,20 @@ def as_trees(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[Sample
     ]
 
 
-@torch.no_grad()
 def with_values(trees: Sequence[Tree], forward: Callable[[Stream], Outputs]) -> list[Tree]:
     """The same trees with "value": what the critic expects from the prefix before each id on."""
-    found: list[float] = []
-    for stream in pack(trees, BUDGET, keep_last=False):
-        found += given(forward(stream).value_S).tolist()
-    return with_stream(trees, "value", found)
+    return with_stream(trees, "value", _read(trees, lambda stream: forward(stream).value_S))
 
 
-@torch.no_grad()
 def with_reference(trees: Sequence[Tree], reference: LanguageModel, temperature: float) -> list[Tree]:
     """The same trees with "reference_logp" on drawn answers: under the start version, at the sampling temperature.
 
     Where the reference shares layers with reward models it reads the very streams that they read, last tokens included.
     """
-    found: list[float] = []
-    for stream in pack(trees, BUDGET, keep_last=reference.kept is not None):
-        found += given(reference.logp(stream, temperature=temperature).logp_S).tolist()
-    return with_stream(trees, "reference_logp", found, having="old_logp")
+    logps = _read(trees, lambda stream: reference.logp(stream, temperature).logp_S, reference.kept is not None)
+    return with_stream(trees, "reference_logp", logps, having="old_logp")
 
 
-@torch.no_grad()
 def with_trainer(trees: Sequence[Tree], policy: LanguageModel, temperature: float) -> list[Tree]:
     """The same trees with the drawn answers' "old_logp" by the trainer; the sampler's becomes "sampled_logp"."""
 
@@ -163,10 +155,19 @@ def with_trainer(trees: Sequence[Tree], policy: LanguageModel, temperature: floa
         return answer if drawn is None else replace(answer, streams={"sampled_logp": drawn})
 
     trees = [replace(tree, answers=tuple(map(renamed, tree.answers))) for tree in trees]
+    logps = _read(trees, lambda stream: policy.logp(stream, temperature).logp_S)
+    return with_stream(trees, "old_logp", logps, having="sampled_logp")
+
+
+@torch.no_grad()
+def _read(
+    trees: Sequence[Tree], figure: Callable[[Stream], torch.Tensor | None], keep_last: bool = False
+) -> list[float]:
+    """One figure of each id that is trained, of all trees in order, from forwards without gradient."""
     found: list[float] = []
-    for stream in pack(trees, BUDGET, keep_last=False):
-        found += given(policy.logp(stream, temperature=temperature).logp_S).tolist()
-    return with_stream(trees, "old_logp", found, having="sampled_logp")
+    for stream in pack(trees, BUDGET, keep_last=keep_last):
+        found += given(figure(stream)).tolist()
+    return found
 
 
 def with_stream(trees: Sequence[Tree], name: str, values: Sequence[float], having: str | None = None) -> list[Tree]:

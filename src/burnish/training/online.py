@@ -93,6 +93,8 @@ def train_online(
             params=params,
             seed=work.seed,
             shared=shared,
+            kind=table.sampler,
+            trainer=policy if table.knobs().importance_cap is not None else None,
             demonstrations=_demonstrations(recipe, task, store, dataset),
             shown=_written(task, rows) if table.luffy is not None else None,
             episodes=episodes_of(table, parts.environment, task.renderer, policy.context),
@@ -196,7 +198,6 @@ def _work(
     choices: Mapping[str, Choice],
 ) -> Work:
     assert recipe.rl is not None
-    weights = recipe.reward.criteria if recipe.reward is not None else {}
     return Work(
         kind="version",
         stage="rl",
@@ -205,7 +206,7 @@ def _work(
             "rl": recipe.rl.model_dump(mode="json") | recipe.rl.given() | {n: c.value for n, c in choices.items()},
             "evaluate": {"max_new_tokens": recipe.evaluate.max_new_tokens},
             "feedback": {"simulate": recipe.feedback.simulate, "sources": list(recipe.feedback.sources)},
-            **({"reward": {"criteria": weights}} if weights else {}),
+            **({"reward": {"criteria": recipe.weights}} if recipe.weights else {}),
             **({"adapt": asked} if (asked := keyed_adapt(recipe.adapt)) else {}),
             **sources((*parts.rewards.values(), parts.credit, parts.environment)),
         },
@@ -221,10 +222,9 @@ def _weights(recipe: Recipe, rewards: Sequence[Record]) -> Mapping[str, float]:
     Raises:
         TrainingError: It weighs one that a model did not learn.
     """
-    weights = recipe.reward.criteria if recipe.reward is not None else {}
     for record in rewards:
-        require_weighable(weights, record.body["left_out"])
-    return weights
+        require_weighable(recipe.weights, record.body["left_out"])
+    return recipe.weights
 
 
 def _require_contracts(parts: Parts, rows: Sequence[Row], table: Rl) -> None:
@@ -277,7 +277,6 @@ def _train(
 
     if isinstance(learner, Critic):
         rollouts.critic = learner.logp
-    rollouts.kind, rollouts.trainer = table.sampler, policy if table.knobs().importance_cap is not None else None
     terms = [*rollouts.plan.terms, rollouts.mismatch_term()]
     progress.say(f"rl: {said(choices)}")
     trained = Learner("rl", recipe.adapt, learner.parameters(), forward, terms)
@@ -293,8 +292,7 @@ def _train(
     best = loop.seen["best"]["figures"] if loop.seen else before  # outside its budgets at the first look: the start
     figures = {"updates": done, "stopped": stopped, "before": before, "after": {name: best[name] for name in before}}
     figures["won"] = {name: best[name] for name in WON if name in best}
-    weights = recipe.reward.criteria if recipe.reward is not None else {}
-    settings = shown({**choices, **({"criteria": Choice(weights, "recipe")} if weights else {})})
+    settings = shown({**choices, **({"criteria": Choice(recipe.weights, "recipe")} if recipe.weights else {})})
     return save_version(store, policy, loaded.renderer, stage="rl", settings=settings, figures=figures)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from burnish import feedback
-from burnish.records import Figure, Json, Vote
+from burnish.records import Figure, Json
 from burnish.statistics import mean_interval, share_interval
 from burnish.store import Store
 
@@ -37,13 +37,10 @@ def _blind(offer: feedback.Offer) -> dict[str, Json]:
 
 def open_pairs(store: Store, project: str) -> int:
     """Pairs that still want a vote."""
-    given = Counter(vote.comparison for vote in _raters_votes(store, project))
+    given = Counter(
+        vote.comparison for vote in feedback.votes(store, project, kinds=["compare"], sources=feedback.RATERS)
+    )
     return sum(given[item.id] < item.votes_wanted for item in feedback.comparisons(store, project))
-
-
-def _raters_votes(store: Store, project: str) -> list[Vote]:
-    """Votes that a pair wants: a judge's is none of them."""
-    return feedback.votes(store, project, kinds=["compare"], sources=["human", "simulated"])
 
 
 def foreseen(store: Store, project: str) -> str | None:
@@ -77,7 +74,7 @@ def _share(right: Sequence[bool], pairs: Sequence[str | None]) -> Figure:
 
 def _progress(store: Store, project: str, rater: str) -> tuple[int, int]:
     """Comparisons that the rater has judged, and those that are left for them."""
-    cast = _raters_votes(store, project)
+    cast = feedback.votes(store, project, kinds=["compare"], sources=feedback.RATERS)
     mine = {vote.comparison for vote in cast if vote.rater == rater}
     given = Counter(vote.comparison for vote in cast)
     left = sum(

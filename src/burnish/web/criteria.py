@@ -23,7 +23,7 @@ def of_reward(store: Store, project: str, record: Record | None, recipe: Recipe)
         return None
     versions = [v for v in store.records(project, "version") if record.id in v.parents and v.body["stage"] == "rl"]
     used = [_weights(version) for version in versions]
-    now = recipe.reward.criteria if recipe.reward is not None else {}
+    now = recipe.weights
     points = front(body, [*used, now])
     names = list(points[0].shares) if points else []
     overall = {name: body.get(name) for name in ("accuracy", "calibration_error")}
