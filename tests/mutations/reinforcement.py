@@ -213,9 +213,9 @@ MUTATIONS = [
         TESTS + "test_rollouts.py::test_a_rounded_sampler_has_a_budget_of_its_own",
     ),
     Mutation(
-        "sampler: 8 bits that a model cannot have are left out without a word",
+        "sampler: rounded weights that a model cannot have are left out without a word",
         TRAINING + "online.py",
-        'if weights == "int8" and made.weights != "int8":',
+        'if weights != "exact" and made.weights != weights:',
         "if False:",
         "tests/pipeline/test_algorithms.py::test_8_bits_that_a_model_cannot_have_are_refused",
     ),

@@ -8,6 +8,13 @@ HERE, TESTS = "src/burnish/sampling/", "tests/sampling/test_"
 
 MUTATIONS = [
     Mutation(
+        name="sampler: a weight beyond 16 bits is cut without a word",
+        file=HERE + "packed.py",
+        old="fits = kind is not HalfLinear or bool(linear.weight.abs().max() <= HALF_MOST)",
+        new="fits = True",
+        tests=TESTS + "packed.py::test_a_weight_that_sixteen_bits_cannot_hold_stays_packed",
+    ),
+    Mutation(
         name="served: an adapter is loaded again under its old name",
         file=HERE + "served.py",
         old='name = f"burnish-{digest_of(dict(digests))[:32]}"',

@@ -91,7 +91,7 @@ def test_every_algorithm_makes_a_version(tuned: Path, way: str) -> None:
     project.store.close()
 
 
-@pytest.mark.parametrize("sampler", ["exact", "int8"])
+@pytest.mark.parametrize("sampler", ["exact", "half"])
 def test_ppo_ends_with_the_same_bits_after_an_interruption(
     tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
@@ -121,10 +121,13 @@ def test_ppo_ends_with_the_same_bits_after_an_interruption(
         assert [told[0][step][name] for step in range(8)] == [told[1][step][name] for step in range(8)]
 
 
-def test_8_bits_that_a_model_cannot_have_are_refused(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_agrees", lambda kind, shape: kind is not packed.Int8Linear)
-    with pytest.raises(TrainingError, match="has no 8-bit layers for this model here") as error:
-        learned(with_rl(tuned, 'sampler = "int8"', updates=2))
+@pytest.mark.parametrize("weights", ["half", "int8"])
+def test_8_bits_that_a_model_cannot_have_are_refused(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    monkeypatch.setattr(packed, "_agrees", lambda kind, shape: kind is packed.PackedLinear)
+    with pytest.raises(TrainingError, match="has no such layers for this model here") as error:
+        learned(with_rl(tuned, f'sampler = "{weights}"', updates=2))
     assert 'set rl.sampler = "exact"' in str(error.value)
 
 

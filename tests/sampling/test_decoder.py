@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish.sampling import MISMATCH_INT8, Engine, Params, Weights, decoder, mismatch
+from burnish.sampling import MISMATCH_HALF, MISMATCH_INT8, Engine, Params, Weights, decoder, mismatch
 from burnish.sampling.decoder import Decoder, Layer
 from sampling.conftest import Build
 
@@ -39,9 +39,14 @@ def test_logits_are_those_of_the_models_own_forward(
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
 
 
-def test_eight_bits_stay_within_their_budget(build: Build, prompts: list[list[int]]) -> None:
-    exact, rounded = Engine(build(), slots=16), Engine(build(), slots=16, weights="int8")
-    assert (exact.weights, rounded.weights) == ("exact", "int8")
+@pytest.mark.parametrize(
+    ("weights", "least", "most"), [("half", 1.00001, MISMATCH_HALF), ("int8", 1.001, MISMATCH_INT8)]
+)
+def test_rounded_weights_stay_within_their_budget(
+    build: Build, prompts: list[list[int]], weights: Weights, least: float, most: float
+) -> None:
+    exact, rounded = Engine(build(), slots=16), Engine(build(), slots=16, weights=weights)
+    assert (exact.weights, rounded.weights) == ("exact", weights)
     groups = [engine.sample(prompts, 12, Params(max_new_tokens=30, seed=1)) for engine in (exact, rounded)]
     flat = [[s for group in made for s in group] for made in groups]
     # equal seeds draw equal ids until rounding decides: until there the logprobs are of the same tokens
@@ -50,7 +55,7 @@ def test_eight_bits_stay_within_their_budget(build: Build, prompts: list[list[in
         same = next((i for i, (a, b) in enumerate(zip(one.ids, other.ids, strict=True)) if a != b), len(one.ids))
         pairs += list(zip(one.logprobs[:same], other.logprobs[:same], strict=True))
     assert len(pairs) > 300
-    assert 1.001 < mismatch(*zip(*pairs, strict=True)) < MISMATCH_INT8
+    assert least < mismatch(*zip(*pairs, strict=True)) < most
 
 
 @pytest.mark.parametrize("weights", ["exact", "int8"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.sampling import packed
-from burnish.sampling.packed import Int8Linear, PackedLinear, pack_weights, twin
+from burnish.sampling.packed import HalfLinear, Int8Linear, PackedLinear, pack_weights, twin
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,26 @@ def test_packed_is_plain(rows: int) -> None:
         torch.testing.assert_close(net(x), wanted, atol=1e-5, rtol=1e-5)
         added = net[1](wanted.detach(), onto)
         torch.testing.assert_close(added, net[1](wanted.detach()) + onto, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+@pytest.mark.parametrize("bias", [False, True])
+def test_sixteen_bits_lose_the_weights_rounding_and_nothing_more(rows: int, bias: bool) -> None:
+    torch.manual_seed(1)
+    linear = nn.Linear(96, 40, bias=bias)
+    x, onto = torch.randn(rows, 96) * 1000, torch.randn(rows, 40)
+    made = twin(linear, "half")
+    assert isinstance(made, HalfLinear)
+    wanted = x @ linear.weight.detach().half().float().T + (linear.bias.detach() if bias else 0.0)
+    with torch.inference_mode():
+        for found, right in ((made(x), wanted), (made(x, onto.clone()), wanted + onto), (made(x[None])[0], wanted)):
+            torch.testing.assert_close(found, right, atol=2e-3, rtol=1e-5)
+
+
+def test_a_weight_that_sixteen_bits_cannot_hold_stays_packed() -> None:
+    linear = nn.Linear(96, 40)
+    linear.weight.data[3, 5] = 70000.0
+    assert type(twin(linear, "half")) is PackedLinear
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64])

@@ -4,6 +4,7 @@ from burnish.sampling.engine import Engine, sample
 from burnish.sampling.packed import Weights
 from burnish.sampling.remote import RemoteSampler
 from burnish.sampling.request import (
+    MISMATCH_HALF,
     MISMATCH_INT8,
     MISMATCH_LIMIT,
     MISMATCH_ROUNDED,
@@ -21,6 +22,7 @@ from burnish.sampling.request import (
 from burnish.sampling.served import Served
 
 __all__ = [
+    "MISMATCH_HALF",
     "MISMATCH_INT8",
     "MISMATCH_LIMIT",
     "MISMATCH_ROUNDED",

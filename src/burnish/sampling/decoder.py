@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from burnish.models.attention import refuse
 from burnish.models.layer import LINEARS, fits
 from burnish.sampling.cache import Plan, SlotCache, attend
-from burnish.sampling.packed import INT8_ROUNDING, ROUNDING, Int8Linear, Weights, twin
+from burnish.sampling.packed import ROUNDING, ROUNDINGS, HalfLinear, Int8Linear, Weights, twin
 
 TRIAL = 6  # tokens on which the first layer is compared with its twin
 
@@ -81,10 +81,10 @@ class Decoder:
 
     @property
     def weights(self) -> Weights:
-        """ "int8" where every layer has an 8-bit twin, else "exact"."""
-        first = self._layers[0]
-        products = (first.qkv, first.out, first.gate_up, first.down, self._head)
-        return "int8" if all(isinstance(product, Int8Linear) for product in products) else "exact"
+        """ "int8" or "half" where every layer has a twin of that kind, else "exact"."""
+        products = [p for layer in self._layers for p in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        kinds = {type(product) for product in (*products, self._head)}
+        return "int8" if kinds == {Int8Linear} else "half" if kinds == {HalfLinear} else "exact"
 
     def __call__(self, plan: Plan, last: list[int]) -> Tensor:
         """Logits [N, V] after the tokens at ``last``."""
@@ -139,6 +139,6 @@ def _agrees(made: Layer, layer: Any, module: Any) -> bool:
         turns = module.model.rotary_emb(part_TD[None], plans[1].positions_T[None])
         wanted.append(layer(part_TD[None], position_embeddings=turns, plan=plans[1])[0] - part_TD)
     apart, size = torch.cat(found) - torch.cat(wanted), torch.cat(wanted)
-    if isinstance(made.qkv, Int8Linear):
-        return bool(apart.square().mean() <= (4 * INT8_ROUNDING) ** 2 * size.square().mean())
+    if rounding := ROUNDINGS.get(type(made.qkv)):
+        return bool(apart.square().mean() <= (4 * rounding) ** 2 * size.square().mean())
     return bool(apart.abs().max() <= ROUNDING * size.abs().max())

@@ -72,8 +72,9 @@ class Engine:
         max_length: Most tokens of a prompt and its answer, within the model's context (and its sliding window, if it
             has one). Memory grows as needed.
         prefill: Most prompt tokens that one step runs beside the decoding ones.
-        weights: "exact" lays out float32 weights for few rows (CPU; same results to rounding), "int8" rounds them to 8
-            bits (see ``MISMATCH_INT8``), "plain" leaves them and the model's forward as they are: the slow twin.
+        weights: "exact" lays out float32 weights for few rows (CPU; same results to rounding), "half" and "int8" round
+            them to 16-bit floats and to 8 bits (see ``MISMATCH_HALF``, ``MISMATCH_INT8``), "plain" leaves them and the
+            model's forward as they are: the slow twin.
 
     Raises:
         SamplingError: The model's attention is not one that the engine implements.
@@ -109,7 +110,7 @@ class Engine:
 
     @property
     def weights(self) -> Weights:
-        """What the weights became: "int8" only where every layer of the decoder has 8 bits."""
+        """What the weights became: "half" and "int8" only where every layer of the decoder is rounded so."""
         return "plain" if self._decoder is None else self._decoder.weights
 
     @property

@@ -1,9 +1,10 @@
-"""Linear layers laid out for few rows, of which a decode step has little else: packed float32, and 8-bit integers.
+"""Linear layers laid out for few rows, of which a decode step has little else: packed float32, 16-bit floats, 8 bits.
 
 Packed weights lie in oneDNN's own format and give the plain layer's numbers to rounding, up to three times faster.
-8-bit weights have a scale for each output; a quarter of the memory is read, and the weights' rounding is all that is
-lost. The operators of both are torch's own but not public: where they are absent, or disagree with the plain layer, the
-more exact layer stays.
+16-bit weights (half a step's memory) are multiplied in float32, so that their rounding to 11 significant bits is all
+that is lost. 8-bit weights have a scale for each output; a quarter of the memory is read, and their rounding is twenty
+times as coarse. The operators are torch's own but not public: where they are absent, or disagree with the plain layer,
+the more exact layer stays.
 
 Axes: T rows, D inputs, O outputs.
 """
@@ -12,17 +13,18 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Weights = Literal["exact", "int8", "plain"]
+Weights = Literal["exact", "half", "int8", "plain"]
 
 ROWS = 64  # the number of rows that the packed layout is chosen for; others work as well
 ROUNDING = 1e-4  # how far a packed layer may be from the plain one, as a share of its largest output
-INT8_ROUNDING = 0.01  # the same for 8-bit weights, as a share of the root mean square
+HALF_ROUNDING, INT8_ROUNDING = 0.001, 0.01  # the same for rounded weights, as a share of the root mean square
+HALF_MOST = 65504.0  # the largest 16-bit float
 
 
 class PackedLinear(nn.Module):
@@ -40,6 +42,21 @@ class PackedLinear(nn.Module):
         else:
             product = torch.ops.mkldnn._linear_pointwise.binary(x, onto, self._packed, self.bias, "add")
         return product
+
+
+class HalfLinear(nn.Module):
+    """A linear layer of 16-bit weights, whose products are added up in float32."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        bias = None if linear.bias is None else linear.bias.detach()
+        self._packed = torch.ops.quantized.linear_prepack_fp16(linear.weight.detach(), bias)
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """x weight^T + bias, and ``onto`` added where it is given."""
+        product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        return product if onto is None else product.add_(onto)
 
 
 class Int8Linear(nn.Module):
@@ -77,10 +94,20 @@ class Int8Linear(nn.Module):
         return product if onto is None else product.add_(onto)
 
 
-def pack_weights(module: nn.Module, weights: Weights = "exact") -> int:
-    """Replace the module's plain float32 linear layers on the CPU by packed ones or ones of 8 bits; returns how many.
+Kind = Callable[[nn.Linear], nn.Module]
+KINDS: Mapping[Weights, tuple[Kind, ...]] = {  # from the coarsest on
+    "exact": (PackedLinear,),
+    "half": (HalfLinear, PackedLinear),
+    "int8": (Int8Linear, PackedLinear),
+    "plain": (),
+}
+ROUNDINGS: Mapping[type[nn.Module], float] = {HalfLinear: HALF_ROUNDING, Int8Linear: INT8_ROUNDING}
 
-    A layer that has no 8-bit twin is packed, one that has no packed twin stays as it is.
+
+def pack_weights(module: nn.Module, weights: Weights = "exact") -> int:
+    """Replace the module's plain float32 linear layers on the CPU by packed or rounded ones; returns how many.
+
+    A layer that has no rounded twin is packed, one that has no packed twin stays as it is.
     """
     replaced = 0
     for parent in list(module.modules()):
@@ -94,18 +121,19 @@ def pack_weights(module: nn.Module, weights: Weights = "exact") -> int:
 @torch.inference_mode()
 def twin(linear: nn.Linear, weights: Weights) -> nn.Module:
     """The layer laid out as asked for; where that is impossible or disagrees with it, the next more exact one."""
-    if weights == "plain" or linear.weight.dtype != torch.float32 or linear.weight.device.type != "cpu":
+    if linear.weight.dtype != torch.float32 or linear.weight.device.type != "cpu":
         return linear
-    for kind in (Int8Linear, PackedLinear)[weights == "exact" :]:
+    for kind in KINDS[weights]:
         shape = (linear.out_features, linear.in_features)
-        if _agrees(kind, shape):
+        fits = kind is not HalfLinear or bool(linear.weight.abs().max() <= HALF_MOST)
+        if fits and _agrees(kind, shape):
             made: nn.Module = kind(linear)
             return made
     return linear
 
 
 @functools.cache
-def _agrees(kind: type[PackedLinear] | type[Int8Linear], shape: tuple[int, int]) -> bool:
+def _agrees(kind: Kind, shape: tuple[int, int]) -> bool:
     """Whether a layer of this kind gives the plain layer's numbers at this shape, for one row and for three."""
     outputs, inputs = shape
     with torch.inference_mode():
@@ -123,10 +151,11 @@ def _close(made: nn.Module, linear: nn.Linear, rows_TD: Tensor) -> bool:
     onto_TO = _wave(len(rows_TD), linear.out_features)
     for found, wanted in ((made(rows_TD), linear(rows_TD)), (made(rows_TD, onto_TO), linear(rows_TD) + onto_TO)):
         apart = found - wanted
-        if isinstance(made, PackedLinear):
+        rounding = ROUNDINGS.get(type(made))
+        if rounding is None:
             close = bool(apart.abs().max() <= ROUNDING * wanted.abs().max())
         else:
-            close = bool(apart.square().mean().sqrt() <= INT8_ROUNDING * wanted.square().mean().sqrt())
+            close = bool(apart.square().mean().sqrt() <= rounding * wanted.square().mean().sqrt())
         if not close:  # NaN is not close either
             return False
     return True

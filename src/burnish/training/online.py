@@ -148,7 +148,7 @@ def _sampler_of(table: Rl, policy: LanguageModel, folder: Path) -> Callable[[], 
 
     Raises:
         SamplingError: A server is asked for, and the host names none.
-        TrainingError: (when made) 8 bits are asked for, and this model has no such layers here.
+        TrainingError: (when made) Rounded weights are asked for, and this model has no such layers here.
     """
     if table.sampler == "server":
         return partial(Served.of_host(folder / "served").sampler, policy)
@@ -156,9 +156,9 @@ def _sampler_of(table: Rl, policy: LanguageModel, folder: Path) -> Callable[[], 
 
     def engine() -> Engine:
         made = Engine(policy.merged(), slots=table.prompts * table.group, weights=weights)
-        if weights == "int8" and made.weights != "int8":
-            what = 'rl.sampler = "int8" has no 8-bit layers for this model here'
-            mend = 'set rl.sampler = "exact"; 8 bits need float32 on a CPU and a model of known form'
+        if weights != "exact" and made.weights != weights:
+            what = f'rl.sampler = "{weights}" has no such layers for this model here'
+            mend = 'set rl.sampler = "exact"; rounded weights need float32 on a CPU and a model of known form'
             raise TrainingError(what, mend=mend)
         return made
 

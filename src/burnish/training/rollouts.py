@@ -15,6 +15,7 @@ from burnish.objectives.terms import Outputs, Term, TermResult
 from burnish.records import Row
 from burnish.rewards.scores import Asked, Score, rewarded
 from burnish.sampling import (
+    MISMATCH_HALF,
     MISMATCH_INT8,
     MISMATCH_LIMIT,
     MISMATCH_ROUNDED,
@@ -32,10 +33,11 @@ from burnish.training.plan import Plan
 from burnish.training.shared import SharedLayers
 
 MISMATCH_TOKENS = 2000  # fewer say too little about whether sampler and trainer agree
-LIMITS = {"exact": MISMATCH_LIMIT, "int8": MISMATCH_INT8, "server": MISMATCH_SERVED}
+LIMITS = {"exact": MISMATCH_LIMIT, "half": MISMATCH_HALF, "int8": MISMATCH_INT8, "server": MISMATCH_SERVED}
 MENDS = {
     "exact": "this is a bug of the sampler or the trainer; please report it with `burnish doctor`",
-    "int8": 'eight bits are too coarse for this model: set rl.sampler = "exact"',
+    "half": '16 bits are too coarse for this model: set rl.sampler = "exact"',
+    "int8": '8 bits are too coarse for this model: set rl.sampler = "half" or "exact"',
     "server": "the server runs another base, or rounds it too coarsely",
 }
 
