@@ -15,6 +15,7 @@ Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "dev", "test", "prompts", "preferences"]
 FigureFormat = Literal["jsonl", "csv", "parquet", "tensorboard"]  # in which a run's figures go out
 Source = Literal["human", "simulated", "judge"]
+Segment = Literal["clause", "sentence", "answer"]  # a piece of an answer that is right or wrong as a whole
 VoteKind = Literal["compare", "rating", "thumb", "edit"]
 Choice = Literal["a", "b", "tie"]
 Delivery = Literal["released", "draft", "edited", "rejected", "shadow"]
@@ -54,8 +55,8 @@ class Row:
     ``number`` is the 1-based row or line of the source file; ``subject`` is whose data it is, ``case`` the
     caller's id of the conversation. ``weights`` say how much each assistant message counts in training, 0 to 1, the
     answer's last (empty: 1 each). A row of preferences has either a ``rejected`` answer, which ``answer`` was
-    preferred to (by ``margin``, where that is known), or a ``label``: whether ``answer`` is a good one. ``marks`` are
-    the errors that a person marked in the answer.
+    preferred to (by ``margin``, where that is known), or a ``label``: whether ``answer`` is a good one, or neither and
+    ``marks``. These are the errors that a person marked in the answer; None: nobody looked for any.
     """
 
     prompt: tuple[Message, ...]
@@ -68,7 +69,7 @@ class Row:
     rejected: str | None = None
     margin: float | None = None
     label: bool | None = None
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[Mark, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ ROWS: list[dict[str, object]] = [
 def test_rows_keep_their_marks_through_the_store(tmp_path: Path) -> None:
     files(tmp_path, ROWS, "")
     reading = read_rows(tmp_path / "rows.jsonl")
-    assert not reading.dropped and [row.marks for row in reading.rows] == [(), (), (Mark(3, 7, "Wrong"),), ()]
+    assert not reading.dropped and [row.marks for row in reading.rows] == [(), None, (Mark(3, 7, "Wrong"),), ()]
     store = open_store(tmp_path / "store")
     work = Work("dataset", "prepare", 1, {}, (), 0, "p")
     store.once(work, dict, within=lambda conn: store.datasets.add(conn, work.id, "train", reading.rows))

@@ -9,6 +9,35 @@ RENDER, AUDIT, STAGE = "src/burnish/data/render.py", "src/burnish/data/audit.py"
 
 MUTATIONS = [
     Mutation(
+        name="data: a mark lies one character further on than it was set",
+        file="src/burnish/data/marks.py",
+        old="found.append(Mark(first, last, kind.strip()))",
+        new="found.append(Mark(first + 1, last + 1, kind.strip()))",
+        tests="tests/data/test_marks.py::test_places_follow_the_tidied_text",
+    ),
+    Mutation(
+        name="data: a segment is wrong by a mark of another type",
+        file="src/burnish/data/segments.py",
+        old="own = [mark for mark in marks if mark.kind == kind]",
+        new="own = list(marks)",
+        tests="tests/data/test_segments.py::test_a_segment_is_wrong_where_a_mark_of_the_kind_shares_a_character",
+    ),
+    Mutation(
+        name="data: a segment ends where the next one begins",
+        file="src/burnish/data/segments.py",
+        old="if a < stop and start < b]",
+        new="if a <= stop and start < b]",
+        tests="tests/data/test_segments.py::test_a_segment_ends_with_the_last_token_that_stands_for_a_character_of_it",
+    ),
+    Mutation(
+        name="data: an answer that nobody looked at has no errors",
+        file="src/burnish/data/reader.py",
+        old="        if row.get(FIELD) is None:\n            return None",
+        new="        if row.get(FIELD) is None:\n            return ()",
+        tests="tests/data/test_segments.py::"
+        "test_a_row_with_spans_alone_is_a_marked_answer_and_an_empty_list_says_that_somebody_looked",
+    ),
+    Mutation(
         name="data: a row that is too long trains without its stop token",
         file=AUDIT,
         old="    if whole > limit:",

@@ -8,6 +8,20 @@ HERE, TESTS = "src/burnish/models/", "tests/models/test_"
 
 MUTATIONS = [
     Mutation(
+        name="a span head reads the token before the one that ends the segment",
+        file=HERE + "spans.py",
+        old='return self._at(stream, stream.last_A[stream.answer_S] - stream.streams["before_end"].long())',
+        new="return self._at(stream, stream.take_S)",
+        tests=TESTS + "spans.py::test_a_head_reads_the_id_that_ends_the_segment_in_groups_as_alone",
+    ),
+    Mutation(
+        name="span heads go to other types when they are loaded",
+        file=HERE + "spans.py",
+        old='heads = torch.stack([named[f"head.{kind}"] for kind in sizes])',
+        new='heads = torch.stack([named[f"head.{kind}"] for kind in sorted(sizes, reverse=True)])',
+        tests=TESTS + "spans.py::test_it_is_kept_with_each_head_under_its_type",
+    ),
+    Mutation(
         name="an answer sees its own future",
         file=HERE + "attention.py",
         old="device=query.device).tril(depth)",

@@ -16,6 +16,13 @@ FLAT = "tests/models/test_flat.py::"
 
 MUTATIONS = [
     Mutation(
+        name="a token where no segment ends counts as a right one",
+        file="src/burnish/objectives/spans.py",
+        old="    on = wrong_S >= 0\n    logits, wrong = logits_S[on], wrong_S[on]",
+        new="    on = wrong_S >= -1\n    logits, wrong = logits_S[on], wrong_S[on].clamp(min=0)",
+        tests="tests/objectives/test_spans.py::test_cross_entropy_of_the_segments_and_of_no_other_token",
+    ),
+    Mutation(
         name="label shift off by one",
         file=STREAM,
         old="take.append(first + index - 1 if index else parent[1] - 1)",

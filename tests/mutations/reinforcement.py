@@ -10,6 +10,13 @@ TESTS = "tests/training/"
 
 MUTATIONS = [
     Mutation(
+        "what single tokens earned comes with the last one",
+        ALGORITHMS,
+        "dense = [0.0] * len(answer.ids) if self.dense_NGL is None else list(self.dense_NGL[n][g])",
+        "dense = [0.0] * len(answer.ids)",
+        TESTS + "test_algorithms.py::test_what_single_tokens_earned_goes_to_them_where_credit_is_by_token",
+    ),
+    Mutation(
         "a reward of another version takes its hidden states from the start",
         TRAINING + "shared.py",
         "torch.equal(one, other)",

@@ -8,6 +8,34 @@ REWARDS, TESTS = "src/burnish/rewards/", "tests/rewards/"
 
 MUTATIONS = [
     Mutation(
+        "a segment is paid at the token after its last one",
+        REWARDS + "spans.py",
+        "        tokens_L[token] += ",
+        "        tokens_L[min(token + 1, length - 1)] += ",
+        TESTS + "test_spans.py::test_what_each_token_is_paid",
+    ),
+    Mutation(
+        "a right segment is fined, a wrong one paid",
+        REWARDS + "spans.py",
+        "(1 - 2 * chance)",
+        "(2 * chance - 1)",
+        TESTS + "test_spans.py::test_a_part_pays_tokens_and_an_answer_their_sum",
+    ),
+    Mutation(
+        "a type is read from another type's head",
+        REWARDS + "spans.py",
+        "wrong_at[token][column])",
+        "wrong_at[token][-1 - column])",
+        TESTS + "test_spans.py::test_each_answer_gets_what_was_read_at_its_own_ends_in_one_forward",
+    ),
+    Mutation(
+        "single tokens are paid without the part's weight",
+        REWARDS + "scores.py",
+        "sum(weight * tokens[n][g][t] for weight, tokens in dense)",
+        "sum(tokens[n][g][t] for weight, tokens in dense)",
+        TESTS + "test_spans.py::test_tokens_are_weighed_and_added_and_the_rest_is_the_other_parts",
+    ),
+    Mutation(
         "two reward models share a rater",
         REWARDS + "halves.py",
         "halves[2 if home is None or home != side_of[vote.rater] else home].append(vote)",

@@ -10,6 +10,13 @@ SEQUENTIAL = "src/burnish/statistics/sequential.py"
 
 MUTATIONS = [
     Mutation(
+        name="statistics: equal scores are ranked by their place",
+        file="src/burnish/statistics/detection.py",
+        old="np.append(sorted_N[1:] != sorted_N[:-1], True)",
+        new="np.ones(scores_N.size, dtype=bool)",
+        tests="tests/statistics/test_detection.py::test_equal_scores_are_one_step_so_that_guessing_has_the_base_rate",
+    ),
+    Mutation(
         name="statistics: an unpaired test where pairs exist",
         file=RESAMPLING,
         old="return mean_interval(a_N - b_N, clusters,",

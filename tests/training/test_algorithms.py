@@ -89,6 +89,45 @@ def test_what_each_row_makes_of_the_rewards() -> None:
         assert figures == {"idle_share": pytest.approx(2 / 12)}
 
 
+DENSE = [[[0.75, 0.0], [0.0, -0.5, 0.5]], [[0.0], [0.5, 0.0, 0.0, 1.0], [0.0, 0.0]]]
+
+
+def by_tokens(values: float | None = None) -> Measured:
+    """Answers that earned REWARDS, some of it by single tokens; the last answer's comes from other parts alone."""
+    found = measured(values)
+    return replace(found, scores=replace(found.scores, tokens=DENSE))
+
+
+def test_what_single_tokens_earned_goes_to_them_where_credit_is_by_token() -> None:
+    """PPO with lambda 1 and no value: an advantage is what is earned from the token on."""
+    found, _ = plan(algorithm="ppo", kl=0.0, gae_lambda=1.0, whiten=()).lesson(by_tokens(0.0), 0.0)
+    assert advantages(found) == [
+        pytest.approx([1.0, 0.25]),
+        pytest.approx([0.0, 0.0, 0.5]),
+        pytest.approx([0.0]),
+        pytest.approx([2.0, 1.5, 1.5, 1.5]),
+        pytest.approx([1.0, 1.0]),
+    ]
+    # lambda 0: an advantage is the token's own reward, and what no token earned comes with the last one
+    found, _ = plan(algorithm="ppo", kl=0.0, gae_lambda=0.0, whiten=()).lesson(by_tokens(0.0), 0.0)
+    assert advantages(found)[0] == pytest.approx([0.75, 0.25])
+    assert advantages(found)[3] == pytest.approx([0.5, 0.0, 0.0, 1.5])
+    found, _ = plan(algorithm="reinforce++", kl=0.0).lesson(by_tokens(), 0.0)
+    flat = torch.tensor([1.0, 0.25, 0.0, 0.0, 0.5, 0.0, 2.0, 1.5, 1.5, 1.5, 1.0, 1.0])
+    wanted = (flat - flat.mean()) / flat.std(correction=0)
+    assert [a for found_L in advantages(found) for a in found_L] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in READS if name not in ("ppo", "reinforce++")])
+def test_credit_by_groups_takes_the_sum_of_what_tokens_earned(name: str) -> None:
+    ours = plan(algorithm=name)
+    dense, plain = (ours.lesson(answers, 0.1)[0] for answers in (by_tokens(), measured()))
+    assert [tree.streams for tree in dense] == [tree.streams for tree in plain]
+    assert [a.streams.get("advantage") for t in dense for a in t.answers] == [
+        a.streams.get("advantage") for t in plain for a in t.answers
+    ]
+
+
 def test_the_kl_in_the_reward_by_hand() -> None:
     """log pi - log reference is 0.5, 0.2, -0.1, -0.4 at the places of an answer."""
     found, figures = plan(algorithm="rloo").lesson(measured(), 0.1)

@@ -13,7 +13,8 @@ from burnish.progress import Silent
 from burnish.records import Record
 from burnish.rewards.pairs import pairs_of
 from burnish.training import settings
-from burnish.training.reward import _split, train_reward
+from burnish.training.judged import in_parts
+from burnish.training.reward import train_reward
 from training.test_judged import Asked
 
 REWARD = """
@@ -82,7 +83,7 @@ def test_a_long_run_probes_its_rate_on_pairs_that_it_does_not_learn(
 def test_all_pairs_of_a_prompt_are_in_one_part(asked: Asked) -> None:
     store, render = asked.project.store, asked.loaded.renderer
     found = pairs_of(store, votes(store, "tiny", 10**6, ("compare",), ("human",), purpose="train"), render, 512)
-    parts = _split(found, seed=5)
+    parts = in_parts([pair.cluster for pair in found], seed=5)
     assert sorted(place for part in parts for place in part) == list(range(200))
     clusters = [{found[place].cluster for place in part} for part in parts]
     assert all(clusters) and not (clusters[0] & clusters[1] or clusters[0] & clusters[2] or clusters[1] & clusters[2])

@@ -19,7 +19,7 @@ from burnish.errors import DataError
 if TYPE_CHECKING:
     from burnish.pipeline import Project
 
-Stage = Literal["sft", "preference", "reward", "rl"]
+Stage = Literal["sft", "preference", "reward", "spans", "rl"]
 TUNED = ".tuned.toml"  # how the names end that `burnish tune` gives
 
 RecipeArgument = Annotated[

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from burnish.config.reinforcement import Rl
 from burnish.config.rewards import BETTER
-from burnish.config.stages import OVERALL, Adapt, Preference, Reward, Sft
+from burnish.config.stages import OVERALL, Adapt, Preference, Reward, Sft, Spans
 from burnish.config.table import Criterion, PartName, Positive, Share, Table
 
 RESERVED = (OVERALL, "uncertainty", "failed")  # logged beside the criteria
@@ -28,8 +28,8 @@ class Data(Table):
     prompts: str | None = Field(default=None, description="Further prompts without answers, for votes and for rl.")
     preferences: str | None = Field(
         default=None,
-        description="Rows for [preference] or [reward]: chosen and rejected answers, or, for kto, answers with a label "
-        "(good or bad).",
+        description="Rows for [preference], [reward] or [spans]: chosen and rejected answers; for kto, answers with a "
+        "label (good or bad); for [spans], answers with the spans of their errors, [] where there is none.",
     )
     subject: str | None = Field(
         default=None, description="The field that says whose data a row is: never split, erasable."
@@ -150,6 +150,7 @@ class Recipe(Table):
     feedback: Feedback = Feedback()
     preference: Preference | None = None
     reward: Reward | None = None
+    spans: Spans | None = None
     rl: Rl | None = None
     gate: tuple[Gate, ...] = ()
     serve: Serve = Serve()
@@ -175,6 +176,7 @@ class Recipe(Table):
             raise ValueError(
                 "[rl] needs a [reward] table, or parts of the reward that are not learned as [[rl.rewards]]"
             )
+        self._require_paid_spans()
         if self.rl is not None and self.rl.watch and self.reward is None:
             raise ValueError("rl.watch trains a second reward model: add a [reward] table, or take it out")
         if self.reward is not None and self.rl is None:
@@ -195,9 +197,10 @@ class Recipe(Table):
                 'rl.watch splits votes by who cast them, and rows name nobody: take "rows" out of reward.learn_from, '
                 "or watch out of [rl]"
             )
-        if self.data.preferences is not None and not rows:
+        if self.data.preferences is not None and not rows and self.spans is None:
             raise ValueError(
-                'data.preferences is read by nothing: add [preference] or [reward] with "rows" in learn_from'
+                'data.preferences is read by nothing: add [preference] or [reward] with "rows" in learn_from, or '
+                "[spans]"
             )
         self._require_criteria()
         if self.feedback.simulate and "simulated" not in self.feedback.sources:
@@ -223,4 +226,29 @@ class Recipe(Table):
             raise ValueError(
                 f'reward.criteria weighs "{strange}", which nobody is asked about: known are '
                 f"{', '.join((OVERALL, *asked))}"
+            )
+
+    def _require_paid_spans(self) -> None:
+        """What [spans] learns is paid by a part of the reward, and nothing else is."""
+        paid = {part.type for part in self.rl.paid if part.type is not None} if self.rl is not None else set()
+        if paid and self.rl is not None and self.rl.environment is not None:
+            raise ValueError(
+                'kind = "spans" reads single answers, and rl.environment has episodes: take one of them out'
+            )
+        if self.spans is None:
+            if paid:
+                raise ValueError('kind = "spans" pays what is learned from marked errors: add a [spans] table')
+            return
+        if self.data.preferences is None:
+            raise ValueError("[spans] learns from marked answers: name their file in data.preferences")
+        unpaid, unknown = sorted(set(self.spans.types) - paid), sorted(paid - set(self.spans.types))
+        if unpaid:
+            raise ValueError(
+                f'no part of rl.rewards pays spans.types.{unpaid[0]}: add a row with kind = "spans" and type = '
+                f'"{unpaid[0]}", or take the type out'
+            )
+        if unknown:
+            raise ValueError(
+                f'a part of rl.rewards pays errors of type "{unknown[0]}", and spans.types has '
+                f"{', '.join(self.spans.types)}"
             )

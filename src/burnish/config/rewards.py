@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from burnish.config.table import Auto, NotNegative, PartName, Positive, Table
+from burnish.config.table import Auto, NotNegative, PartName, Positive, Table, TypeName
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 OWN_KEYS = {  # keys that a kind reads beside those that all of them do
@@ -18,20 +18,23 @@ OWN_KEYS = {  # keys that a kind reads beside those that all of them do
     "format": ("pattern", "json_object"),
     "judge": ("model", "criterion", "failures"),
     "environment": (),
+    "spans": ("type", "per"),
 }
 BETTER = "The better answer is more helpful, more correct and clearer."
-NEEDED = {"own": "function", "length": "longest", "judge": "model"}
+NEEDED = {"own": "function", "length": "longest", "judge": "model", "spans": "type"}
 
 
 class RewardPart(Table):
     """One part of what an answer is paid; the reward is the weighted sum of all rows."""
 
-    kind: Literal["learned", "own", "length", "format", "judge", "environment"] = Field(
+    kind: Literal["learned", "own", "length", "format", "judge", "environment", "spans"] = Field(
         description="The reward model of [reward], a function of yours, a rule on an answer's length or format, a "
-        "judge that compares it with the start version's, or what rl.environment pays for an episode."
+        "judge that compares it with the start version's, what rl.environment pays for an episode, or a type of error "
+        "of [spans], paid segment by segment."
     )
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.:-]*$")] | None = Field(
-        default=None, description="Under which the part is logged, as reward/NAME; its kind or function if not given."
+    name: TypeName | None = Field(
+        default=None,
+        description="Under which the part is logged, as reward/NAME; its kind, function or type if not given.",
     )
     weight: Number = Field(default=1.0, description="What the part's number is multiplied with, last.")
     normalise: Literal["none", "batch", "running"] = Field(
@@ -72,11 +75,17 @@ class RewardPart(Table):
         default=BETTER,
         description="judge: what makes an answer better, in a sentence.",
     )
+    type: TypeName | None = Field(default=None, description="spans: the type of error, one of spans.types.")
+    per: Literal["segment", "answer"] = Field(
+        default="segment",
+        description="spans: every segment pays 1 to -1, so that longer answers without errors earn more; or that is "
+        "divided by the answer's segments.",
+    )
 
     @property
     def title(self) -> str:
         """The name under which the part is logged."""
-        return self.name or self.function or self.kind
+        return self.name or self.function or self.type or self.kind
 
     @model_validator(mode="after")
     def keys_fit_the_kind(self) -> RewardPart:
@@ -89,6 +98,9 @@ class RewardPart(Table):
             raise ValueError(f'kind = "{self.kind}" needs {needed}')
         if self.longest is not None and self.shortest > self.longest:
             raise ValueError(f"shortest = {self.shortest} is more than longest = {self.longest}")
+        scaled = next((key for key in ("normalise", "clip") if key in self.model_fields_set), None)
+        if self.kind == "spans" and scaled:
+            raise ValueError(f"{scaled} is for numbers of whole answers, and spans pays single tokens: take it out")
         if self.kind == "format" and (self.pattern is not None) == bool(self.json_object):
             raise ValueError('kind = "format" needs one of pattern and json_object')
         if self.pattern is not None:

@@ -18,8 +18,10 @@ from burnish.config.table import (
     PositiveFloat,
     Share,
     Table,
+    TypeName,
     default_of,
 )
+from burnish.records import Segment
 
 OVERALL = "overall"  # the choice of the better answer, all things considered
 
@@ -257,3 +259,21 @@ class Reward(FromJudgements):
         if self.criteria and not math.isclose(total, 1, abs_tol=1e-6):
             raise ValueError(f"the weights of criteria add up to {total:g}: they are shares, and make 1 together")
         return self
+
+
+class Spans(Passes):
+    """A dense reward learned from marked errors: for each type, how likely a segment of an answer has one."""
+
+    types: Annotated[dict[TypeName, Segment], Field(min_length=1)] = Field(
+        description="The types of error that are learned, each with the segments that it is told of, and paid for: "
+        '"clause", "sentence", or the whole "answer".'
+    )
+    layers: Positive = Field(default=6, description="Adapt the last so many layers under the heads.")
+    batch_size: Positive | Auto = Field(default="auto", description="Marked answers per update; auto is 8.")
+    epochs: Positive | Auto = Field(
+        default="auto", description="Passes over the marked answers; auto aims at 64 updates or more, in at most 4."
+    )
+    learning_rate: PositiveFloat | Auto = Field(
+        default="auto",
+        description="Peak learning rate; auto is 1e-3, or in a long run what a probe of four rates finds.",
+    )

@@ -14,6 +14,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 NotNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PART = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 Names = tuple[Annotated[str, Field(min_length=1)], ...]
+TypeName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.:-]*$")]  # of an error; figures are logged under it
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 

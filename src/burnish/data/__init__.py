@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from burnish.data.audit import Audit, RowAudit, audit
 from burnish.data.clean import contradictions
+from burnish.data.preferences import judged
 from burnish.data.read import Dropped, Reading, read_rows, require_good
 from burnish.data.reasons import by_reason, numbered
 from burnish.data.render import Renderer
@@ -22,6 +23,7 @@ __all__ = [
     "contradictions",
     "first_stop",
     "gather",
+    "judged",
     "numbered",
     "prepare",
     "read_files",

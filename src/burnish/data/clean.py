@@ -81,7 +81,8 @@ def without_duplicates(rows: Sequence[Row], where: str = "") -> tuple[list[Row],
     kept: list[Row] = []
     dropped: list[Dropped] = []
     for row in rows:
-        key = (row.prompt, row.answer, row.rejected, row.label, tuple(d.text for d in row.documents))
+        said = (row.rejected, row.label, row.marks if where == "preferences" else None)  # two people mark otherwise
+        key = (row.prompt, row.answer, said, tuple(d.text for d in row.documents))
         if key in first:
             dropped.append(Dropped(row.number, f"repeats row {first[key]}", where=where))
         else:

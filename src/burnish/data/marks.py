@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from burnish.data.shapes import BadRow, normal, tidy
 from burnish.records import Json, Mark
@@ -17,11 +18,12 @@ def marks_of(value: Json, written: str) -> tuple[Mark, ...]:
     """The marks of an answer, at their places in the tidied text; ``written`` is the answer as it was given.
 
     Raises:
-        BadRow: They are no list of spans, or one of them has no type or does not lie in the answer.
+        BadRow: They are no list of spans, one of them has no type or does not lie in the answer, or two of one type
+            overlap.
     """
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise BadRow(f'"{FIELD}" is not a list of spans', SHAPE)
-    found = []
+    found: list[Mark] = []
     for place, item in enumerate(value, 1):
         fields = {normal(str(name)): entry for name, entry in item.items()}
         start, end = fields.get("start"), fields.get("end")
@@ -34,7 +36,23 @@ def marks_of(value: Json, written: str) -> tuple[Mark, ...]:
         first, last = (_moved(at, written) for at in (start, end))
         if first < last:  # else it lay on white space that is not trained
             found.append(Mark(first, last, kind.strip()))
+    require_apart(found)
     return tuple(found)
+
+
+def require_apart(marks: Sequence[Mark]) -> None:
+    """Refuse marks of one kind that lie on the same characters: one error would be counted twice.
+
+    Raises:
+        BadRow: There are two.
+    """
+    ordered = sorted(marks, key=lambda mark: (mark.kind, mark.start))
+    for mark, other in pairwise(ordered):
+        if mark.kind == other.kind and other.start < mark.stop:
+            what = (
+                f'two spans of type "{mark.kind}" overlap, at characters {other.start} to {min(mark.stop, other.stop)}'
+            )
+            raise BadRow(what, "make one span of them")
 
 
 def marked_kinds(offsets: Sequence[tuple[int, int]], marks: Sequence[Mark]) -> list[frozenset[str]]:

@@ -1,4 +1,4 @@
-"""Rows that say which answer is better: two answers to one prompt, or one answer and whether it is good."""
+"""Rows that say how good an answer is: which of two is better, whether one is good, or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from burnish.data.shapes import (
     number,
     string,
 )
-from burnish.records import Json
+from burnish.records import Json, Row
 
 GOOD, BAD = ("true", "good", "1", "+1", "up", "yes"), ("false", "bad", "0", "-1", "down", "no")
 
@@ -56,6 +56,11 @@ def holds_preferences(rows: Sequence[Json]) -> bool:
     return 2 * len(pairs) > len(rows) or (len(labels) == len(fields) and {*labels} == {True, False})
 
 
+def judged(rows: Sequence[Row]) -> list[Row]:
+    """The rows that say which answer is better, or whether one is good; the others have nothing but marks."""
+    return [row for row in rows if row.rejected is not None or row.label is not None]
+
+
 def labelled(turns: Sequence[Turn], row: Mapping[str, Json]) -> Said:
     """One answer with its label.
 
@@ -67,8 +72,8 @@ def labelled(turns: Sequence[Turn], row: Mapping[str, Json]) -> Said:
         name = next((name for name in LABELS if row.get(name) not in (None, "")), None)
         if name is None:
             raise BadRow(
-                "neither a rejected answer nor a label",
-                "add the answer that was worse as rejected, or a label: good or bad",
+                "neither a rejected answer nor a label nor spans",
+                "add the answer that was worse as rejected, a label (good or bad), or the spans that are wrong",
             )
         raise BadRow(
             f"the {name} {str(row[name])[:40]!r} is neither good nor bad", "write true or false, good or bad, 1 or 0"

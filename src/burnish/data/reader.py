@@ -72,7 +72,7 @@ class Reader:
             rejected=said.rejected,
             margin=said.margin,
             label=said.label,
-            marks=self._marks(row) if self.wanted == "answers" else (),
+            marks=self._marks(row) if self.wanted != "prompts" else None,
         )
 
     def _fields(self, fields: Json) -> dict[str, Json]:
@@ -98,6 +98,8 @@ class Reader:
                     f"{self.names[pair[0]]} and {self.names[pair[1]]} answers are votes, not examples",
                     "name the file in data.preferences, or rename chosen to answer to learn it",
                 )
+            return Said(self._messages(row))
+        if pair is None and row.get(FIELD) is not None and not any(row.get(name) not in (None, "") for name in LABELS):
             return Said(self._messages(row))
         if pair is None:
             said = preferences.labelled(self._messages(row, labelled=True), row)
@@ -147,11 +149,11 @@ class Reader:
             raise BadRow("a message has a weight", "only the answers of data.train are weighted: leave it out")
         return tuple(1.0 if weight is None else weight for weight in weights)
 
-    def _marks(self, row: Mapping[str, Json]) -> tuple[Mark, ...]:
-        """The errors that a person marked in the row's answer."""
+    def _marks(self, row: Mapping[str, Json]) -> tuple[Mark, ...] | None:
+        """The errors that a person marked in the row's answer; None where nobody looked for any."""
         self.used.add(FIELD)
         if row.get(FIELD) is None:
-            return ()
+            return None
         written = next((row[name] for name in ANSWERS if name in row), None)
         if not isinstance(written, str):
             raise BadRow(

@@ -191,6 +191,21 @@ class Renderer:
         """What an answer says, for people: without the stop token and other special tokens."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
+    def places(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """The characters of `text` that each id stands for: what it adds to what the ids before it say.
+
+        Of several ids that make one character the last has it; a special token has none.
+        """
+        whole, found, done = self.text(ids), list[tuple[int, int]](), 0
+        for count in range(1, len(ids) + 1):
+            said = self.text(ids[:count])
+            if not whole.startswith(said):  # it ends within a character, which is said as U+FFFD
+                said = said.rstrip("\ufffd")
+            stop = min(max(done, len(said)), len(whole))
+            found.append((done, stop))
+            done = stop
+        return found
+
     def marked(self, ids: Sequence[int]) -> str:
         """What ids say with every special token in it, for people who check what is trained."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from burnish.config import Recipe
 from burnish.data.audit import Audit, audit
 from burnish.data.clean import oddities, opposed, without_duplicates
+from burnish.data.preferences import judged
 from burnish.data.read import CLEAN, Dropped, Reading, read_rows, require_good
 from burnish.data.reader import Wanted
 from burnish.data.reasons import by_reason
@@ -98,7 +99,7 @@ def gather(recipe: Recipe, readings: Mapping[Split, Reading], renderer: Renderer
             mend="add rows, raise data.max_length, or lower data.dev_share and data.test_share",
         )  # fmt: skip
     notes += [f"{name}: {note}" for name, note in _notes(readings, apart)] + _unread_weights(recipe, apart["train"])
-    notes += _unread_marks(recipe, readings["train"])
+    notes += _unread_marks(recipe, readings["train"]) + _unlearned_marks(recipe, readings.get("preferences"))
     return Examples(
         splits=apart,
         dropped=(*dropped, *lost),
@@ -197,7 +198,7 @@ def _unread_marks(recipe: Recipe, train: Reading) -> list[str]:
     Raises:
         DataError: A weight is of a kind of error that no row marks.
     """
-    kinds = Counter(mark.kind for row in train.rows for mark in row.marks)
+    kinds = Counter(mark.kind for row in train.rows for mark in row.marks or ())
     strange = sorted(set(recipe.sft.span_weights) - set(kinds))
     if strange:
         raise DataError(
@@ -209,11 +210,29 @@ def _unread_marks(recipe: Recipe, train: Reading) -> list[str]:
     return [f"train: marked spans that count like other text: {', '.join(unread)} (sft.span_weights)"] if unread else []
 
 
+def _unlearned_marks(recipe: Recipe, judged: Reading | None) -> list[str]:
+    """Marked errors that no head of [spans] learns.
+
+    Raises:
+        DataError: [spans] names a type that no row marks, or none is marked at all.
+    """
+    marks = [row.marks for row in judged.rows if row.marks is not None] if judged is not None else []
+    kinds = Counter(mark.kind for each in marks for mark in each)
+    types = recipe.spans.types if recipe.spans is not None else {}
+    strange = sorted(set(types) - set(kinds))
+    if judged is not None and strange:
+        known = f"its spans are of {', '.join(sorted(kinds))}" if kinds else "its rows have no spans"
+        what = f'spans.types names "{strange[0]}", and no row marks an error of that type'
+        raise DataError(what, where=str(judged.path), mend=known)
+    unread = [f"{kind} ({number})" for kind, number in kinds.most_common() if kind not in types]
+    return [f"preferences: marked spans that teach nothing: {', '.join(unread)} (spans.types)"] if unread else []
+
+
 def _notes(readings: Mapping[Split, Reading], splits: Splits) -> list[tuple[Split, str]]:
     notes = [(name, note) for name, reading in readings.items() for note in reading.odd]
     notes += [(name, f"columns not used: {named(found.unused)}") for name, found in readings.items() if found.unused]
     notes += [("train", note) for note in oddities(splits["train"])]
-    notes += [("preferences", note) for note in opposed(splits.get("preferences", ()))]
+    notes += [("preferences", note) for note in opposed(judged(splits.get("preferences", ())))]
     for name in ("dev", "test"):
         if not splits[name]:
             notes.append((name, f"no row is held out: add rows unlike the others, or name them in data.{name}"))

@@ -52,7 +52,7 @@ def supervision(
     if train_on == "last":
         prompt, ids = renderer.prompt(row.prompt, row.documents), renderer.answer(row.answer)
         weight = row.weights[-1] if row.weights else 1.0
-        return Supervision(prompt, ids, lightened(weight, renderer.offsets(row.answer), row.marks, shares))
+        return Supervision(prompt, ids, lightened(weight, renderer.offsets(row.answer), row.marks or (), shares))
     if train_on == "everything" and row.documents:
         raise DataError(
             "it holds documents, which are read and never trained", where=f"row {row.number}",
@@ -66,7 +66,7 @@ def supervision(
         ids += part
         marked = part is turns[-1][0]  # the row's answer
         weights += (
-            lightened(weight, renderer.offsets(row.answer), row.marks, shares) if marked else [weight] * len(part)
+            lightened(weight, renderer.offsets(row.answer), row.marks or (), shares) if marked else [weight] * len(part)
         )
     first = 1 if train_on == "everything" else len(turns[0][0])
     said = [place for _, place in turns if place is not None]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -21,11 +22,13 @@ from burnish.models.language import LanguageModel
 from burnish.models.place import LOADED, SCORED
 from burnish.models.reward import RewardModel
 from burnish.models.selfcheck import fixed_stream, self_check
+from burnish.models.spans import SpanModel
 from burnish.objectives import Answer, Tree, pack
 from burnish.progress import Progress, Silent
 from burnish.records import Json, Message, Record
 from burnish.store import Store, Work
 
+Reward = TypeVar("Reward", RewardModel, SpanModel)
 VERSION = 1
 SAVED = 1e-5  # nats: saving and loading on one machine changes nothing
 PROBES = (
@@ -153,8 +156,10 @@ def import_adapter(store: Store, project: str, folder: Path, base: Base, rendere
     return store.once(work, lambda: save_version(store, model, renderer, stage="import", settings={}))
 
 
-def save_reward(store: Store, reward: RewardModel, loaded: Loaded, version: Record) -> dict[str, Json]:
-    """Keep a reward model trained on ``version`` (``loaded``); returns what its record must hold.
+def save_reward(store: Store, reward: RewardModel | SpanModel, loaded: Loaded, version: Record) -> dict[str, Json]:
+    """Keep a reward model, of answers or of their segments, trained on ``version`` (``loaded``).
+
+    Returns what its record must hold.
 
     Raises:
         ModelError: A weight is not finite, or what was read back scores a fixed batch differently.
@@ -162,7 +167,7 @@ def save_reward(store: Store, reward: RewardModel, loaded: Loaded, version: Reco
     scores = _scores(reward)
     tree = store.blobs.put_tree(reward.files())
     parent = load_version(store, version, like=loaded.model).model
-    again = _scores(RewardModel.load(parent, store.blobs.tree(tree)))
+    again = _scores(type(reward).load(parent, store.blobs.tree(tree)))
     _require_near("the saved reward model", [scores], [again], SAVED * _spread(scores))
     return {
         "version": version.id,
@@ -174,9 +179,14 @@ def save_reward(store: Store, reward: RewardModel, loaded: Loaded, version: Reco
 
 
 def load_reward(
-    store: Store, record: Record, cache: Path | None = None, *, like: LanguageModel | None = None
-) -> RewardModel:
-    """Load a reward model and score its fixed batch again.
+    store: Store,
+    record: Record,
+    cache: Path | None = None,
+    *,
+    like: LanguageModel | None = None,
+    kind: type[Reward] = RewardModel,  # type: ignore[assignment]
+) -> Reward:
+    """Load a reward model of this kind and score its fixed batch again.
 
     Raises:
         ModelError: A head scores otherwise than when it was saved, or has another name, or its version or base does
@@ -184,7 +194,7 @@ def load_reward(
     """
     body = record.body
     parent = load_version(store, store.record(body["version"]), cache, like=like).model
-    reward = RewardModel.load(parent, store.blobs.tree(body["reward"]))
+    reward = kind.load(parent, store.blobs.tree(body["reward"]))
     if list(reward.names) != body["heads"]:
         what = f"its heads are {', '.join(reward.names)}, and were {', '.join(body['heads'])}"
         raise ModelError(what, where=record.id, mend="burnish verify checks its files")
@@ -194,7 +204,14 @@ def load_reward(
     return reward
 
 
-def load_rewards(store: Store, records: Sequence[Record], cache: Path | None, *, like: Loaded) -> list[RewardModel]:
+def load_rewards(
+    store: Store,
+    records: Sequence[Record],
+    cache: Path | None,
+    *,
+    like: Loaded,
+    kind: type[Reward] = RewardModel,  # type: ignore[assignment]
+) -> list[Reward]:
     """The reward models of several records, to score what the version ``like`` answers; they share its tensors.
 
     Raises:
@@ -207,7 +224,7 @@ def load_rewards(store: Store, records: Sequence[Record], cache: Path | None, *,
         if learned_on.body["tokenizer"] != tokenizer:
             what = f"it was learned on {learned_on.name or learned_on.id}, whose tokenizer is another one"
             raise ModelError(what, where=record.id, mend="learn the reward again, on a version of this base")
-    return [load_reward(store, record, cache, like=like.model) for record in records]
+    return [load_reward(store, record, cache, like=like.model, kind=kind) for record in records]
 
 
 @torch.no_grad()
@@ -235,7 +252,7 @@ def _coarser(allowed: Mapping[torch.dtype, float], saved: Mapping[str, Json], mo
 
 
 @torch.no_grad()
-def _scores(reward: RewardModel) -> list[float]:
+def _scores(reward: RewardModel | SpanModel) -> list[float]:
     found_AH = reward.by_head(fixed_stream(reward.trunk.module.config.vocab_size))
     scores: list[float] = found_AH.flatten().tolist()
     return scores

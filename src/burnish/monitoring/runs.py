@@ -22,6 +22,7 @@ TITLES = {
     "sft": "Supervised fine-tuning",
     "preference": "Preference training",
     "reward": "Reward model",
+    "spans": "Dense reward",
     "rl": "Reinforcement learning",
     None: "A stage",
 }
@@ -29,6 +30,7 @@ TOLD_BY = {
     "policy": "rl",
     "reward": "rl",
     "pairwise": "reward",
+    "span": "spans",
     "preference": "preference",
     "kto": "preference",
     "likelihood": "sft",
@@ -132,7 +134,7 @@ def is_figure(value: Json) -> bool:
 
 def stage_of(lines: Iterable[Mapping[str, Json]]) -> str | None:
     """The stage that wrote a log, told by what it minimises; None while that is not known."""
-    logged = {key for line in lines for key in line}
+    logged = {key.partition(":")[0] for line in lines for key in line}
     return next((stage for key, stage in TOLD_BY.items() if key in logged), None)
 
 

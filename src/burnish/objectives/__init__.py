@@ -16,6 +16,7 @@ from burnish.objectives.preference import (
     simpo_term,
     smoothed,
 )
+from burnish.objectives.spans import NOWHERE, span_stream, span_term, spans
 from burnish.objectives.stream import Answer, Span, Stream, Top, Tree, pack, pack_evenly
 from burnish.objectives.terms import (
     Outputs,
@@ -37,6 +38,7 @@ from burnish.objectives.value import value, value_term
 
 __all__ = [
     "METHODS",
+    "NOWHERE",
     "Answer",
     "Method",
     "Outputs",
@@ -80,6 +82,9 @@ __all__ = [
     "simpo",
     "simpo_term",
     "smoothed",
+    "span_stream",
+    "span_term",
+    "spans",
     "truncated_importance",
     "value",
     "value_term",

@@ -23,8 +23,8 @@ Estimator = Literal["k1", "k2", "k3"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a model says about a stream: scores, by criterion too, and values where it has a head for them, the KL
-    beside a teacher."""
+    """What a model says about a stream: scores, by criterion too, values and the log-odds of each type of error where
+    it has heads for them, the KL beside a teacher."""
 
     logp_S: Tensor | None = None
     entropy_S: Tensor | None = None
@@ -32,6 +32,7 @@ class Outputs:
     by_criterion_A: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_kl_S: Tensor | None = None
     value_S: Tensor | None = None
+    errors_SK: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,8 @@ class Project:
 
     def training_stages(self) -> list[str]:
         """The recipe's stages that train something, in order."""
-        return ["sft", *(name for name in ("preference", "reward", "rl") if getattr(self.recipe, name) is not None)]
+        later = ("preference", "reward", "spans", "rl")
+        return ["sft", *(name for name in later if getattr(self.recipe, name) is not None)]
 
     def turn_number(self) -> int:
         """The turn to walk: the next one where enough new votes are in since the last one ended, else the last."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 
+from burnish.data import judged
+from burnish.errors import TrainingError
 from burnish.evaluation import check_rules
 from burnish.feedback import least_votes
 from burnish.pipeline.judging import require_judge
@@ -18,6 +20,7 @@ from burnish.training.settings import (
     reward_settings,
     rl_settings,
     sft_settings,
+    span_settings,
 )
 
 Rows = Mapping[Split, Sequence[Row]]
@@ -49,7 +52,14 @@ def require_possible(project: Project, rows: Rows) -> None:
     for _ in stage_settings(project, rows):
         pass
     if recipe.reward is not None and "rows" in recipe.reward.learn_from:
-        require_pairs("a reward", rows.get("preferences", []), "reward.learn_from")
+        compared = judged(rows.get("preferences", []))
+        if not compared:
+            raise TrainingError(
+                "no row of data.preferences says which of two answers is better",
+                where="reward.learn_from",
+                mend="add rows of chosen and rejected answers, or take [reward] out",
+            )
+        require_pairs("a reward", compared, "reward.learn_from")
     project.teacher()
     if recipe.rl is not None and recipe.rl.environment is not None:
         project.renderer.following((Message("user", "?"),), ("!",))
@@ -71,7 +81,7 @@ def stage_settings(project: Project, rows: Rows) -> Iterator[tuple[str, dict[str
     recipe, learned = project.recipe, len(rows["train"])
     unseen = sum(row.answer is not None for row in rows["dev"])
     yield "sft", looked("sft", sft_settings(recipe, learned), unseen), learned, unseen
-    preferences = rows.get("preferences", [])
+    preferences = judged(rows.get("preferences", []))
     cast = project.votes_cast() if project.has_store and recipe.vote_kinds else 0
     learned = len(preferences) + max(cast, least_votes(recipe))  # of votes, those that are in or due
     if recipe.preference is not None:
@@ -81,6 +91,10 @@ def stage_settings(project: Project, rows: Rows) -> Iterator[tuple[str, dict[str
     if recipe.reward is not None:
         unseen = round(learned * LOOKED_AT)
         yield "reward", looked("reward", reward_settings(recipe, learned), unseen), learned, unseen
+    if recipe.spans is not None:
+        learned = len([row for row in rows.get("preferences", []) if row.marks is not None])
+        unseen = round(learned * LOOKED_AT)
+        yield "spans", looked("spans", span_settings(recipe, learned), unseen), learned, unseen
     if recipe.rl is not None:
         yield "rl", rl_settings(recipe), 0, 0
 

@@ -136,6 +136,8 @@ def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str
             (f"  {name}", f"held-out accuracy {_share(said['accuracy'])}") for name, said in body["criteria"].items()
         ]
         rows += [(f"  {name}", f"has no head: {why}") for name, why in body["left_out"].items()]
+    if "spans" in made:
+        rows.append(("spans", _detected(made["spans"])))
     if "watch" in made:
         rows.append(("watch", f"a second reward model on other raters: {_share(made['watch'].body['accuracy'])}"))
     if "preference" in made:
@@ -143,6 +145,15 @@ def _stages(project: Project, made: Mapping[str, Record]) -> list[tuple[str, str
     elif "candidate" in made and "before" in made["candidate"].body["figures"]:
         rows.append(("rl", _improved(made["candidate"])))
     return rows
+
+
+def _detected(spans: Record) -> str:
+    """How well each type of error is found in held-out answers, beside how often it is there."""
+    said = []
+    for kind, found in spans.body["types"].items():
+        rate = "unknown" if found["base_rate"] is None else f"{found['base_rate']:.0%}"
+        said.append(f"{kind} {_share(found['average_precision'])} where guessing has {rate}")
+    return f"held-out average precision: {'; '.join(said)}"
 
 
 def _preferred(version: Record) -> str:

@@ -23,6 +23,7 @@ from burnish.store import Work, derive_seed
 from burnish.training.online import train_online
 from burnish.training.preference import train_preference
 from burnish.training.reward import train_reward
+from burnish.training.spans import train_spans
 from burnish.training.supervised import train_supervised
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _from_feedback(project: Project, number: int, made: dict[str, Record]) -> st
 
 def _improve(project: Project, number: int, made: dict[str, Record], last: str = "rl") -> None:
     """A version improved by preference optimisation, or against a reward: learned from judged rows or from votes on the
-    start version's answers, an own one, or several. Ends early where the reward is the ``last`` stage.
+    start version's answers, an own one, or several. Ends early where a reward is the ``last`` stage.
     """
     recipe, store, cache, progress = project.recipe, project.store, project.cache, project.progress
     dataset, start = made["dataset"], made["start"]
@@ -187,6 +188,10 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
             made["watch"] = train_reward(recipe, start, made["snapshot"], store, cache, progress, 0, "second")
     if last == "reward":
         return
+    if recipe.spans is not None:
+        made["spans"] = train_spans(recipe, start, dataset, store, cache, progress)
+    if last == "spans":
+        return
     learned = [record for name, record in made.items() if name.partition("-")[0] == "reward"]
     made["candidate"] = train_online(
         recipe,
@@ -199,6 +204,7 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         project.parts,
         made.get("watch"),
         partial(_let_others_vote, project),
+        made.get("spans"),
     )
 
 

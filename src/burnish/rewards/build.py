@@ -16,6 +16,7 @@ from burnish.rewards.learned import Ensemble
 from burnish.rewards.own import score_replies
 from burnish.rewards.rules import is_json_object, length_penalty, matches
 from burnish.rewards.scores import Asked, Combined, Groups, Paid, Weighted
+from burnish.rewards.spans import Dense, SpanReader
 from burnish.sampling import Sample
 from burnish.tasks.chat import ChatTask
 
@@ -23,7 +24,7 @@ from burnish.tasks.chat import ChatTask
 @dataclass(frozen=True)
 class Means:
     """What parts of a reward are made of: own parts, the task, the reward models with their centres, what the start
-    version answers, and the store's folder, where judgements are kept."""
+    version answers, the store's folder, where judgements are kept, and what reads segments for errors."""
 
     parts: Parts
     task: ChatTask
@@ -31,6 +32,7 @@ class Means:
     centres: Sequence[float]
     start: StartAnswers
     folder: Path
+    spans: SpanReader | None = None
 
 
 def reward_of(recipe: Recipe, means: Means) -> Combined:
@@ -52,6 +54,9 @@ def _score(row: RewardPart, means: Means) -> Callable[[Sequence[Asked], Groups],
     text = task.renderer.text
     if row.kind == "learned":
         return Ensemble(means.learned, means.centres, row.uncertainty_penalty)
+    if row.kind == "spans":
+        assert means.spans is not None  # the recipe has [spans]
+        return Dense(means.spans, row.type or "", row.per)
     if row.kind == "own":
         return partial(score_replies, means.parts.rewards[row.function or ""], task, _may_fail(row))
     if row.kind == "judge":

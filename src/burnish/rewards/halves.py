@@ -67,4 +67,4 @@ def disjoint_halves(votes: Sequence[Vote], prompts: Mapping[str, str], seed: int
 def prompts_of(store: Store, votes: Sequence[Vote]) -> dict[str, str]:
     """What stands for the prompt of each answer that votes speak about, by the answer's id; erased ones are missing."""
     found = store.exchanges.many(sorted({vote.exchange for vote in votes}))
-    return {id: cluster_of(exchange) for id, exchange in found.items()}
+    return {id: cluster_of(exchange.prompt_ids) for id, exchange in found.items()}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from burnish.config import OVERALL
 from burnish.data import Renderer
 from burnish.objectives.stream import Tree
-from burnish.records import Exchange, Row, Vote
+from burnish.records import Row, Vote
 from burnish.store import Store
 from burnish.tasks.chat import ChatTask
 
@@ -84,7 +84,7 @@ def labels_of(store: Store, votes: Sequence[Vote], max_length: int) -> list[Labe
     for id, said in thumbs.items():
         answered = exchanges.get(id)
         if answered is not None and len(answered.prompt_ids) + len(answered.answer_ids) <= max_length:
-            good, cluster = sum(said) / len(said), cluster_of(answered)
+            good, cluster = sum(said) / len(said), cluster_of(answered.prompt_ids)
             labels.append(Label(answered.prompt_ids, answered.answer_ids, good, len(said), cluster))
     return labels
 
@@ -120,7 +120,7 @@ def pairs_of(
             preference = sum(WON[v.choice or "tie"] for v in said) / len(said)
         longest = len(first.prompt_ids) + max(len(better), len(worse))
         if longest <= max_length and better != worse:
-            cluster = cluster_of(first)
+            cluster = cluster_of(first.prompt_ids)
             shares = {criterion: share for criterion in criteria if (share := _share(said, criterion)) is not None}
             pairs.append(Pair(name, first.prompt_ids, better, worse, preference, len(said), cluster, shares))
     return pairs
@@ -135,13 +135,9 @@ def row_pair(row: Row, task: ChatTask) -> Pair:
     """A row of preferences that has both answers, the better one first."""
     prompt = tuple(task.prompt_ids(row))
     better, worse = (tuple(task.renderer.answer(text or "")) for text in (row.answer, row.rejected))
-    return Pair(f"row:{row.number}", prompt, better, worse, 1.0, 1, _cluster(prompt))
+    return Pair(f"row:{row.number}", prompt, better, worse, 1.0, 1, cluster_of(prompt))
 
 
-def cluster_of(exchange: Exchange) -> str:
+def cluster_of(prompt_ids: Sequence[int]) -> str:
     """What is equal for answers to one prompt."""
-    return _cluster(exchange.prompt_ids)
-
-
-def _cluster(prompt_ids: Sequence[int]) -> str:
     return hashlib.sha256(repr(tuple(prompt_ids)).encode()).hexdigest()[:16]

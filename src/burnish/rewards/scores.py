@@ -26,12 +26,14 @@ class Asked:
 class Paid:
     """What one part says of N prompts' answers: a number each, or None where it has none, and then ``why``.
 
-    ``figures`` are what else it measured, logged as ``reward/NAME/FIGURE``.
+    ``figures`` are what else it measured, logged as ``reward/NAME/FIGURE``. ``tokens``, where it pays single tokens, is
+    what each id of an answer is paid, the number their sum; such a part has no scale and no bounds of its own.
     """
 
     values: list[list[float | None]]
     why: str | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    tokens: list[list[list[float]]] | None = None
 
     @property
     def failed(self) -> int:
@@ -122,7 +124,22 @@ class Combined:
         failed = {part.name: paid[part.name].failed for part in self.parts if part.may_fail}
         why = next((said.why for said in paid.values() if said.why), None)
         more = {f"{name}/{figure}": value for name, said in paid.items() for figure, value in said.figures.items()}
-        return Scores(totals, found, kept, None, failed, why, more)
+        return Scores(totals, found, kept, self._by_token(paid, kept, samples), failed, why, more)
+
+    def _by_token(
+        self, paid: Mapping[str, Paid], kept: list[list[int]], samples: Groups
+    ) -> list[list[list[float]]] | None:
+        """What single tokens of the kept answers are paid, weighed and summed; None where no part pays any."""
+        dense = [(part.weight, tokens) for part in self.parts if (tokens := paid[part.name].tokens) is not None]
+        if not dense:
+            return None
+        return [
+            [
+                [sum(weight * tokens[n][g][t] for weight, tokens in dense) for t in range(len(samples[n][g].ids))]
+                for g in places
+            ]
+            for n, places in enumerate(kept)
+        ]
 
 
 def rewarded(

@@ -102,7 +102,7 @@ def _payload(row: Row) -> dict[str, Json]:
         "rejected": row.rejected,
         "margin": row.margin,
         "label": row.label,
-        "marks": [asdict(mark) for mark in row.marks] or None,
+        "marks": None if row.marks is None else [asdict(mark) for mark in row.marks],
     }
     return {
         "prompt": [asdict(message) for message in row.prompt],
@@ -124,5 +124,5 @@ def _row(payload: Mapping[str, Json], number: int, subject: str | None, case: st
         rejected=payload.get("rejected"),
         margin=payload.get("margin"),
         label=payload.get("label"),
-        marks=tuple(Mark(**mark) for mark in payload.get("marks", ())),
+        marks=tuple(Mark(**mark) for mark in payload["marks"]) if "marks" in payload else None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from burnish.config import Recipe
+from burnish.data.preferences import judged
 from burnish.data.split import hold_out
 from burnish.errors import TrainingError
 from burnish.feedback import votes as votes_until
@@ -20,7 +21,9 @@ from burnish.rewards.pairs import Label, Pair, labels_of, pairs_of, row_pair
 from burnish.store import Store, derive_seed
 from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
-from burnish.training.settings import Choice
+from burnish.training.settings import LOOKED_AT, Choice
+
+MEASURED = 0.15  # share of the prompts that a reward is measured on
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,23 @@ class Judged:
 
 
 def judged_rows(learn_from: Sequence[str], dataset: Record | None, store: Store) -> list[Row]:
-    """The rows of data.preferences, where a stage learns from "rows" and there is a dataset to take them from."""
-    return store.datasets.rows(dataset.id, "preferences") if "rows" in learn_from and dataset is not None else []
+    """The rows of data.preferences that judge whole answers, where a stage learns from "rows" and a dataset has any."""
+    if "rows" not in learn_from or dataset is None:
+        return []
+    return judged(store.datasets.rows(dataset.id, "preferences"))
+
+
+def in_parts(clusters: Sequence[str], seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Indices to learn from, to look at while learning, and to measure on at the end.
+
+    All that has one cluster, which stands for a prompt, is in one part. What chooses the parameters does not measure
+    them.
+    """
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for place, cluster in enumerate(clusters):
+        share = derive_seed(seed, "held out", cluster) % 1000 / 1000
+        parts[2 if share < MEASURED else 1 if share < MEASURED + LOOKED_AT else 0].append(place)
+    return parts
 
 
 def method_of(recipe: Recipe, rows: Sequence[Row] = (), own: Part | None = None) -> tuple[Method, dict[str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from burnish.errors import TrainingError
 from burnish.models.artifacts import Loaded, load_rewards, load_version, save_version
 from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
+from burnish.models.spans import SpanModel
 from burnish.models.value import Critic
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs
@@ -22,6 +24,7 @@ from burnish.rewards.build import Means, reward_of
 from burnish.rewards.criteria import require_weighable, weighed_centre
 from burnish.rewards.learned import score_answers
 from burnish.rewards.scores import Asked
+from burnish.rewards.spans import SpanReader
 from burnish.sampling import Engine, Params, Sample, Sampler, Served, require_exact
 from burnish.store import Store, Work, derive_seed, digest_of
 from burnish.tasks import task_for
@@ -55,10 +58,12 @@ def train_online(
     parts: Parts = NO_PARTS,
     watch: Record | None = None,
     let_vote: Callable[[str], None] = lambda campaign: None,
+    spans: Record | None = None,
 ) -> Record:
     """Improve ``start`` against a reward into a new version; the reference is ``start``, frozen.
 
-    The reward is the weighted sum of the recipe's parts, the learned one the mean of the models of ``rewards``.
+    The reward is the weighted sum of the recipe's parts, the learned one the mean of the models of ``rewards``, the
+    dense ones what ``spans`` reads.
     ``watch`` is a reward model that the brake judges by; ``let_vote`` lets simulated raters vote on a campaign. Of the
     checkpoints that the brake lets pass, the one that wins most against the start on dev prompts is kept.
 
@@ -68,7 +73,8 @@ def train_online(
     assert recipe.rl is not None
     table = recipe.rl
     choices = rl_settings(recipe)
-    work = _work(recipe, start, [*rewards, *([watch] if watch else [])], dataset, parts, choices)
+    learned = [*rewards, *(record for record in (watch, spans) if record is not None)]
+    work = _work(recipe, start, learned, dataset, parts, choices)
 
     def make() -> Mapping[str, Json]:
         frozen = load_version(store, start, cache, progress=progress)
@@ -80,6 +86,9 @@ def train_online(
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows, table)
         means, watching = _means(recipe, store, cache, frozen, rewards, watch, parts, task, params)
+        if spans is not None:
+            (marking,) = load_rewards(store, [spans], cache, like=frozen, kind=SpanModel)
+            means = replace(means, spans=SpanReader(marking, loaded.renderer))
         reference, shared = _reference(frozen.model, [*means.learned, *watching], progress)
         rollouts = Rollouts(
             sampler=_sampler_of(table, policy, store.begin(work)),

@@ -28,13 +28,12 @@ from burnish.tasks import task_for
 from burnish.tasks.chat import ChatTask
 from burnish.training.adapting import adaptation, keyed_adapt
 from burnish.training.boundaries import keep_boundaries
-from burnish.training.judged import judged_rows
+from burnish.training.judged import in_parts, judged_rows
 from burnish.training.passes import Learner, learn, watched
-from burnish.training.settings import LOOKED_AT, Choice, keyed, reward_settings, shown
+from burnish.training.settings import Choice, keyed, reward_settings, shown
 
 VERSION = 3
 BUDGET = 832  # tokens in one forward: longer ones need more memory and are hardly faster
-HELD_OUT = 0.15  # share of the prompts
 
 
 def train_reward(
@@ -193,23 +192,11 @@ def _criteria(recipe: Recipe, pairs: Sequence[Pair], progress: Progress) -> tupl
 
 
 def _parts(pairs: Sequence[Pair], choices: Mapping[str, Choice], seed: int) -> tuple[list[int], list[int], list[int]]:
-    """As `_split`; where nothing would look at the second part while learning, it is learned from too."""
-    learned, unseen, held = _split(pairs, seed)
+    """As `in_parts`; where nothing would look at the second part while learning, it is learned from too."""
+    learned, unseen, held = in_parts([pair.cluster for pair in pairs], seed)
     if not watched("reward", choices, len(learned), len(unseen)):
         return sorted([*learned, *unseen]), [], held
     return learned, unseen, held
-
-
-def _split(pairs: Sequence[Pair], seed: int) -> tuple[list[int], list[int], list[int]]:
-    """Indices to learn from, to look at while learning, and to measure on at the end.
-
-    All pairs of one prompt are in one part. What chooses the parameters does not measure them.
-    """
-    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for place, pair in enumerate(pairs):
-        share = derive_seed(seed, "held out", pair.cluster) % 1000 / 1000
-        parts[2 if share < HELD_OUT else 1 if share < HELD_OUT + LOOKED_AT else 0].append(place)
-    return parts
 
 
 def _scores(model: RewardModel, trees: Sequence[Tree]) -> list[tuple[list[float], list[float]]]:

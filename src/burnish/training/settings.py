@@ -20,6 +20,7 @@ MORE_UNSEEN = {
     "sft": "name data.dev, or raise data.dev_share",
     "preference": "raise preference.held_out",
     "reward": "collect more comparisons",
+    "spans": "mark more answers",
 }
 PROBE_VERSION = 1  # raised when the probe of the learning rate finds another one
 PROBE_SHARE = 0.05  # of the run's updates
@@ -186,6 +187,26 @@ def reward_settings(recipe: Recipe, votes: int) -> dict[str, Choice]:
         "batch_size": batch,
         "epochs": epochs,
         **passed(table, "reward", epochs, max(1, -(-votes // int(batch.value)))),
+    }
+
+
+def span_settings(recipe: Recipe, answers: int) -> dict[str, Choice]:
+    """What the keys of [spans] come to for so many marked answers.
+
+    Raises:
+        TrainingError: The warm-up is not shorter than the run.
+    """
+    assert recipe.spans is not None
+    table = recipe.spans
+    batch = chosen(table.batch_size, 8, "an answer has several segments")
+    passes = max(1, -(-2 * SMALLEST_UPDATES * int(batch.value) // max(answers, 1)))
+    epochs = chosen(table.epochs, min(passes, 4), f"at least {2 * SMALLEST_UPDATES} updates, at most 4 passes")
+    return {
+        **adapter_settings(recipe),
+        "learning_rate": rate(recipe, table.learning_rate, 1e-3, "heads and the last layers, few marks"),
+        "batch_size": batch,
+        "epochs": epochs,
+        **passed(table, "spans", epochs, max(1, -(-answers // int(batch.value)))),
     }
 
 

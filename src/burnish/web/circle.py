@@ -209,11 +209,14 @@ def _stages(store: Store, project: str, recipe: Recipe, turn: Turn) -> list[tupl
 
 
 def _learned(made: Mapping[str, Record], recipe: Recipe) -> list[tuple[str, str | None, str | None]]:
-    """Votes, where a stage learns from them, and the learned reward, where one is."""
-    snapshot, reward = made.get("snapshot"), made.get("reward")
+    """Votes, where a stage learns from them, and the learned rewards: of answers, and of their segments."""
+    snapshot, reward, spans = (made.get(name) for name in ("snapshot", "reward", "spans"))
     votes = ("Votes", count(snapshot.body["votes"], "vote") if snapshot else None, "/compare")
     learned = ("Reward", _accuracy(reward) if reward else None, f"/runs/{reward.id}" if reward else None)
-    return [*([votes] if recipe.vote_kinds else []), *([learned] if recipe.reward is not None else [])]
+    types = f"trained on {count(spans.body['answers']['learned'], 'marked answer')}" if spans else None
+    dense = ("Dense reward", types, f"/runs/{spans.id}" if spans else None)
+    asked = (bool(recipe.vote_kinds), recipe.reward is not None, recipe.spans is not None)
+    return [step for step, wanted in zip((votes, learned, dense), asked, strict=True) if wanted]
 
 
 def _page(version: Record | None) -> str | None:

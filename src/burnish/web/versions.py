@@ -29,6 +29,7 @@ KINDS = {
     "snapshot": "Votes",
     "campaign": "Pairs to compare",
     "reward": "Reward model",
+    "spans": "Dense reward",
     "start": "Start of a turn",
     "freeze": "Votes up to here",
     "turn": "Turn",
@@ -185,4 +186,4 @@ def _name(record: Record) -> str:
 def _href(record: Record) -> str | None:
     if record.kind == "version":
         return f"/versions/{record.name or record.id}"
-    return f"/runs/{record.id}" if record.kind == "reward" else None
+    return f"/runs/{record.id}" if record.kind in ("reward", "spans") else None

@@ -1,0 +1,158 @@
+"""The spans stage: heads and the last layers on the frozen start version learn which segments have which error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.config import Recipe
+from burnish.errors import TrainingError
+from burnish.models.artifacts import load_version, save_reward
+from burnish.models.spans import SpanModel
+from burnish.objectives import NOWHERE, Outputs, Stream, Tree, pack, span_stream, span_term
+from burnish.progress import Progress
+from burnish.records import Json, Record, Segment
+from burnish.rewards.spans import MarkedAnswer, row_marked
+from burnish.statistics import average_precision
+from burnish.store import Store, Work, derive_seed
+from burnish.tasks import task_for
+from burnish.training.adapting import adaptation, keyed_adapt
+from burnish.training.boundaries import keep_boundaries
+from burnish.training.judged import in_parts
+from burnish.training.passes import Learner, learn, watched
+from burnish.training.settings import keyed, shown, span_settings
+
+VERSION = 1
+BUDGET = 832  # tokens in one forward, as the reward stage has
+
+
+def train_spans(
+    recipe: Recipe, start: Record, dataset: Record, store: Store, cache: Path, progress: Progress
+) -> Record:
+    """Learn from marked answers which of an answer's segments have an error of each type; kind "spans".
+
+    The record's body holds for each type the held-out average precision with its interval, beside the share of held-out
+    segments that have the error: what guessing has.
+
+    Raises:
+        TrainingError: No answer is marked, or none that is learned from has an error of a type.
+    """
+    assert recipe.spans is not None
+    table = recipe.spans
+    rows = [row for row in store.datasets.rows(dataset.id, "preferences") if row.marks is not None]
+    choices = span_settings(recipe, len(rows))
+    asked = keyed_adapt(recipe.adapt)
+    work = Work(
+        kind="spans",
+        stage="spans",
+        version=VERSION,
+        settings={
+            "spans": table.model_dump(mode="json") | keyed(choices),
+            **({"adapt": asked} if asked else {}),
+        },
+        parents=(start, dataset),
+        seed=derive_seed(recipe.seed, "spans"),
+        project=recipe.name,
+    )
+
+    def make() -> Mapping[str, Json]:
+        loaded = load_version(store, start, cache, progress=progress)
+        task = task_for(recipe, loaded.renderer)
+        marked = [row_marked(row, task) for row in rows]
+        trees = [answer.tree(table.types, row) for answer, row in zip(marked, (r.number for r in rows), strict=True)]
+        learned, unseen, held = _parts(marked, trees, work.seed)
+        if not watched("spans", choices, len(learned), len(unseen)):  # nothing would look at them
+            learned, unseen = sorted([*learned, *unseen]), []
+        taught, others, measured = ([trees[i] for i in indices] for indices in (learned, unseen, held))
+        odds = [_log_odds(taught, kind) for kind in table.types]
+        model = SpanModel.on(loaded.model, adaptation(recipe)[0], table.layers, work.seed, table.types, odds)
+        passes, folder = choices["epochs"].value, store.begin(work)
+        keep_boundaries(model.trunk, trees, passes, store.cache, start.digest, progress, "spans", keep_last=True)
+        terms = [span_term(kind, head) for head, kind in enumerate(table.types)]
+        learner = Learner("spans", recipe.adapt, model.parameters(), partial(_told, model), terms, BUDGET, True)
+        ended = learn(learner, table, taught, others, choices, work, folder, progress)
+        return {
+            "settings": shown(ended.choices),
+            "updates": ended.updates,
+            "stopped": ended.stopped,
+            "answers": {"learned": len(learned), "looked_at": len(unseen), "held_out": len(held)},
+            "types": _held_out(model, measured, [marked[i].cluster for i in held], work.seed),
+            **save_reward(store, model, loaded, start),
+        }
+
+    return store.once(work, make, progress=progress)
+
+
+def _told(model: SpanModel, stream: Stream) -> Outputs:
+    return Outputs(errors_SK=model.logits(stream))
+
+
+def _parts(marked: Sequence[MarkedAnswer], trees: Sequence[Tree], seed: int) -> tuple[list[int], list[int], list[int]]:
+    """What is learned, looked at and measured on, without answers in which no segment ends.
+
+    Raises:
+        TrainingError: There is nothing to learn from.
+    """
+    parts = in_parts([answer.cluster for answer in marked], seed)
+    learned, unseen, held = ([i for i in indices if any(trees[i].answers[0].weights)] for indices in parts)
+    if not learned:
+        raise TrainingError(
+            "there is no marked answer to learn from",
+            where="spans",
+            mend='give rows of data.preferences "spans": [] where an answer has no error',
+        )
+    return learned, unseen, held
+
+
+def _log_odds(trees: Sequence[Tree], kind: str) -> float:
+    """Of a segment being wrong, before anything of it is read.
+
+    Raises:
+        TrainingError: None is.
+    """
+    told = [wrong for tree in trees for wrong in tree.answers[0].streams[span_stream(kind)] if wrong != NOWHERE]
+    bad = sum(told)
+    if not bad:
+        what = f'none of {len(trees)} answers that are learned from has a segment with an error of type "{kind}"'
+        raise TrainingError(what, where="spans.types", mend="mark more answers, or take the type out")
+    return math.log((bad + 0.5) / (len(told) - bad + 0.5))
+
+
+@torch.no_grad()
+def _held_out(model: SpanModel, trees: Sequence[Tree], clusters: Sequence[str], seed: int) -> dict[str, Any]:
+    """Of each type: held-out segments, the share with the error, and the average precision, None where none has it."""
+    read: dict[str, list[tuple[float, bool, str]]] = {kind: [] for kind in model.sizes}
+    done = 0
+    for stream in pack(trees, BUDGET):
+        logits_SK = model.logits(stream)
+        for column, kind in enumerate(model.sizes):
+            told_S = stream.streams[span_stream(kind)].tolist()
+            for logit, told, answer in zip(
+                logits_SK[:, column].tolist(), told_S, stream.answer_S.tolist(), strict=True
+            ):
+                if told != NOWHERE:
+                    read[kind].append((logit, bool(told), clusters[done + answer]))
+        done += stream.trees
+    return {kind: _detected(segments, model.sizes[kind], seed) for kind, segments in read.items()}
+
+
+def _detected(found: Sequence[tuple[float, bool, str]], size: Segment, seed: int) -> dict[str, Json]:
+    scores, wrong, clusters = ([entry[part] for entry in found] for part in range(3))
+    figures: dict[str, Json] = {
+        "segment": size,
+        "segments": len(found),
+        "base_rate": sum(map(bool, wrong)) / len(found) if found else None,
+        "average_precision": None,
+    }
+    if any(wrong):
+        precision = average_precision(
+            [float(score) for score in scores], [bool(w) for w in wrong], [str(c) for c in clusters], seed=seed
+        )
+        figures["average_precision"] = asdict(precision)
+    return figures
