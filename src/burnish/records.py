@@ -16,7 +16,7 @@ Split = Literal["train", "dev", "test", "prompts", "preferences"]
 FigureFormat = Literal["jsonl", "csv", "parquet", "tensorboard"]  # in which a run's figures go out
 Source = Literal["human", "simulated", "judge"]
 Segment = Literal["clause", "sentence", "answer"]  # a piece of an answer that is right or wrong as a whole
-VoteKind = Literal["compare", "rating", "thumb", "edit"]
+VoteKind = Literal["compare", "rating", "thumb", "edit", "span"]
 Choice = Literal["a", "b", "tie"]
 Delivery = Literal["released", "draft", "edited", "rejected", "shadow"]
 FinishReason = Literal["stop", "length"]
@@ -152,8 +152,9 @@ class Vote:
     """One thing that one rater said. ``sequence`` orders the events of a store; ``key`` is the idempotency key.
 
     ``compare``: exchange against other, ``choice`` "a" means ``exchange``, and ``criteria`` holds the choice by each
-    criterion that the rater spoke about. ``rating``: ``value`` 1 to 5. ``thumb``:
-    ``value`` 1 or -1. ``edit``: ``text`` is the corrected answer. ``left`` tells which side stood on the left.
+    criterion that the rater spoke about. ``rating``: ``value`` 1 to 5. ``thumb``: ``value`` 1 or -1. ``edit``: ``text``
+    is the corrected answer. ``span``: ``marks`` are the errors found in it, none where it is right. ``left`` tells
+    which side stood on the left.
     """
 
     sequence: int
@@ -173,6 +174,7 @@ class Vote:
     value: float | None = None
     text: str | None = None
     criteria: Mapping[str, Choice] = field(default_factory=dict)
+    marks: tuple[Mark, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

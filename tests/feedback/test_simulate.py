@@ -12,6 +12,7 @@ from burnish.feedback import (
     next_comparison,
     raters,
     record_vote,
+    simulate_marks,
     simulate_votes,
     votes,
     waiting,
@@ -98,3 +99,20 @@ def test_only_the_named_campaign_is_voted_on(desk: Any) -> None:
     simulate_votes(desk.store, "support", "judging", panel(0)[1])
     assert waiting(desk.store, "support", "turn-1") == (0, 1)
     assert waiting(desk.store, "support", "judging") == (1, 1)
+
+
+def test_simulated_raters_mark_what_breaks_their_rule_once_and_as_simulated(desk: Any) -> None:
+    pairs(desk, 4, votes_wanted=1)
+    raters_now = panel(seed=0, lapse=0.0)[0]
+    assert simulate_marks(desk.store, "support", "turn-1", raters_now, ["repeats", "invents"]) == 8
+    assert simulate_marks(desk.store, "support", "turn-1", raters_now, ["repeats", "invents"]) == 0
+    cast = votes(desk.store, "support", kinds=["span"])
+    texts = desk.store.exchanges.many([vote.exchange for vote in cast])
+    assert {vote.source for vote in cast} == {"simulated"} and len({vote.rater for vote in cast}) > 1
+    for vote in cast:
+        answer = texts[vote.exchange].answer
+        found = [(mark.kind, answer[mark.start : mark.stop]) for mark in vote.marks or ()]
+        if answer == GOOD:
+            assert found == []
+        else:
+            assert found == [("invents", answer[-1]), ("repeats", "it is cold it is cold")]

@@ -13,6 +13,28 @@ SIMULATE = "src/burnish/feedback/simulate.py"
 
 MUTATIONS = [
     Mutation(
+        name="feedback: marks are kept one character further on",
+        file="src/burnish/feedback/voting.py",
+        old="return [[mark.start, mark.stop, mark.kind.strip()] for mark in marks]",
+        new="return [[mark.start + 1, mark.stop + 1, mark.kind.strip()] for mark in marks]",
+        tests="tests/feedback/test_marking.py::test_marks_are_kept_at_their_places_and_bound_to_the_answers_version",
+    ),
+    Mutation(
+        name="feedback: a mark may lie outside its answer",
+        file="src/burnish/feedback/voting.py",
+        old='        require_inside(marks, said["answer"])',
+        new="        pass",
+        tests="tests/feedback/test_marking.py::test_marks_that_lie_nowhere_are_refused_and_nothing_is_kept",
+    ),
+    Mutation(
+        name="feedback: the marks of a judging answer are learned from",
+        file="src/burnish/feedback/marking.py",
+        old='if item.purpose == "train"]',
+        new="]",
+        tests="tests/feedback/test_marking.py::"
+        "test_the_least_marked_answers_of_training_pairs_come_first_and_nobody_meets_one_twice",
+    ),
+    Mutation(
         name="feedback: a vote is acknowledged and not committed",
         file=VOTING,
         old="        sequence = append(conn, tables.votes, row)\n    return Receipt(sequence, duplicate=False)",

@@ -8,6 +8,13 @@ REWARDS, TESTS = "src/burnish/rewards/", "tests/rewards/"
 
 MUTATIONS = [
     Mutation(
+        "marks of votes lie on ids made anew, not on those that were sampled",
+        REWARDS + "spans.py",
+        "places, cluster = renderer.places(said.answer_ids), cluster_of(said.prompt_ids)",
+        "places, cluster = [(0, len(said.answer))] * len(said.answer_ids), cluster_of(said.prompt_ids)",
+        TESTS + "test_spans.py::test_marks_of_votes_lie_on_the_sampled_ids",
+    ),
+    Mutation(
         "a segment is paid at the token after its last one",
         REWARDS + "spans.py",
         "        tokens_L[token] += ",

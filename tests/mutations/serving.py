@@ -9,6 +9,13 @@ GUARD, ANSWERS, API = "tests/web/test_security.py", "tests/serving/test_service.
 
 MUTATIONS = [
     Mutation(
+        name="serving: what is quoted is not compared with the answer",
+        file="src/burnish/serving/openai.py",
+        old="span.quote not in (None, answer.answer[span.start : span.end])",
+        new="False",
+        tests="tests/serving/test_api.py::test_marks_are_taken_with_their_places_and_what_they_cannot_mean_is_refused",
+    ),
+    Mutation(
         name="serving: a route outside authentication",
         file=SECURITY,
         old='OPEN = frozenset({"/health", "/ready"})',

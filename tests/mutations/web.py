@@ -11,6 +11,13 @@ BROWSER = "tests/web/test_browser.py"
 
 MUTATIONS = [
     Mutation(
+        name="web: marks are counted in UTF-16 units",
+        file="src/burnish/web/static/mark.js",
+        old="const characters = (units) => [...item.answer.slice(0, units)].length;",
+        new="const characters = (units) => units;",
+        tests="tests/web/test_browser.py::test_a_selected_piece_is_marked_stored_and_taken_back",
+    ),
+    Mutation(
         "pages render text as HTML",
         f"{WEB}/pages.py",
         "autoescape=True",

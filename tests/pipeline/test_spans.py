@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from burnish.feedback import ensure_rater, next_to_mark, record_vote
 from burnish.models.artifacts import load_reward, load_version
 from burnish.models.spans import SpanModel
 from burnish.pipeline import Project
 from burnish.progress import Silent
-from burnish.records import Message, Row
+from burnish.records import Mark, Message, Row
 from burnish.rewards.scores import Asked
 from burnish.rewards.spans import SpanReader
 from burnish.sampling import Sample
@@ -40,10 +41,6 @@ weight = 0.5
 kind = "spans"
 type = "missing"
 per = "answer"
-
-[[gate]]
-metric = "length"
-at_most = 1000
 """
 GOOD, RUDE = "Of course we can do it.", "No, no, never."
 
@@ -124,7 +121,7 @@ def test_a_second_call_repeats_nothing_and_a_changed_weight_learns_no_head_again
 
 def test_the_check_counts_marked_answers_and_names_types_that_teach_nothing(trained: Path) -> None:
     said = burnish("check", trained, "--no-time")
-    assert "spans.epochs = 4 (recipe)" in said and "96 preferences" in said
+    assert "spans.epochs = 4 (recipe)" in said and "preferences: marked.jsonl, 96 rows read" in said
     text = trained.read_text()
     fewer = text.replace(', missing = "answer"', "").replace('type = "missing"', 'type = "rude"\nname = "twice"')
     trained.write_text(fewer)
@@ -142,7 +139,7 @@ def test_the_check_counts_marked_answers_and_names_types_that_teach_nothing(trai
         ('type = "rude"\nweight = 0.5', 'type = "rude"\nclip = [-1.0, 1.0]', "clip is for numbers of whole answers"),
         ('[spans]\ntypes = { rude = "sentence", missing = "answer" }\nlayers = 1\nlearning_rate = 2e-2\nepochs = 4\n',
          "", 'kind = "spans" pays what is learned from marked errors: add a [spans] table'),
-        ('preferences = "marked.jsonl"\n', "", "[spans] learns from marked answers: name their file"),
+        ('preferences = "marked.jsonl"\n', "", 'spans.learn_from has "rows": name their file'),
         ('kind = "spans"\ntype = "rude"', 'kind = "spans"', 'kind = "spans" needs type'),
         ("per = ", "pattern = 'x'\nper = ", 'pattern belongs to kind = "format", not "spans"'),
         ("types = { rude", "types = { 'off topic' = 'clause', rude", "spans.types"),
@@ -176,3 +173,36 @@ def test_rows_that_teach_nothing(tmp_path: Path, tiny_model_folder: Path, rows: 
     lines = [json.dumps({"prompt": "Why?", "completion": text, "spans": spans}) for text, spans in rows]
     (tmp_path / "marked.jsonl").write_text("\n".join(lines) + "\n")
     assert said in burnish("check", recipe, "--no-time", code=2)
+
+
+def marked_by_people(recipe: Path, number: int) -> None:
+    """Two people mark answers of the serving version: its first sentence or word is always rude."""
+    store = store_of(recipe)
+    raters = [ensure_rater(store, "tiny", name) for name in ("ann", "bob")]
+    for at in range(number):
+        rater = raters[at % 2]
+        found, _ = next_to_mark(store, "tiny", rater)
+        assert found is not None
+        said = found.answer
+        end = len(said.rstrip()) // 2
+        marks = [] if at % 3 == 0 or not end else [Mark(0, end, "rude")]
+        record_vote(store, "tiny", rater, "span", key=f"m{at}", exchange=found.id, marks=marks)
+
+
+def test_the_stage_waits_for_marked_answers_and_learns_from_them(tmp_path: Path, tiny_model_folder: Path) -> None:
+    keys = 'learn_from = ["span"]\nmin_marked = 40\n'
+    table = SPANS.replace(', missing = "answer"', "").replace(
+        'type = "missing"\nper = "answer"', 'type = "rude"\nname = "more"'
+    )
+    recipe = make(tmp_path, tiny_model_folder, table.replace("[spans]\n", f"[spans]\n{keys}"))
+    recipe.write_text(
+        recipe.read_text().replace('preferences = "marked.jsonl"\n', "").replace('simulate = "support-desk"\n', "")
+    )
+    assert "waiting for feedback: 0 of 40 marked answers" in burnish("train", recipe)
+    marked_by_people(recipe, 40)
+    burnish("train", recipe)
+    store = store_of(recipe)
+    (spans,), (frozen,) = store.records("tiny", "spans"), store.records("tiny", "snapshot")
+    assert spans.body["votes"] == {"human": 40} and spans.body["raters"] == 2 and spans.body["rows"] == 0
+    assert frozen.id in spans.parents and sum(spans.body["answers"].values()) <= 40
+    assert frozen.body["by_kind"] == {"span": 40}

@@ -12,6 +12,7 @@ from burnish.recipes.support.raters import (
     Rater,
     closes_with_offer,
     copies,
+    faults,
     has_step,
     invents,
     names_the_thing,
@@ -235,3 +236,14 @@ def test_the_same_draw_is_the_same_vote_and_others_are_independent() -> None:
     assert first[:1000] != first[1000:]
     again = [rater.vote(QUESTION, Reply(GOOD), Reply(SHORTER), "item") for rater in raters]
     assert again == [rater.vote(QUESTION, Reply(GOOD), Reply(SHORTER), "item") for rater in raters]
+
+
+def test_faults_are_pieces_of_the_answer() -> None:
+    answer = "Order 17 costs 25 euros. See shop.example/25 or write to me. it costs 25 euros, costs 25 euros. See"
+    found = [(mark.kind, answer[mark.start : mark.stop]) for mark in faults("Where is order 17?", answer)]
+    assert found == [
+        ("invents", "25"), ("invents", "shop.example"), ("invents", "25"), ("invents", "25"), ("invents", "25"),
+        ("repeats", "costs 25 euros. See"), ("cut", answer),
+    ]  # fmt: skip
+    assert faults("Where is it?", "It is on its way.") == [] == faults("Where?", "")
+    assert [mark.kind for mark in faults("Where?", "It is on its way.", finished=False)] == ["cut"]

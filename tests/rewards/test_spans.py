@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from burnish.models.spans import SpanModel
 from burnish.objectives import Stream
 from burnish.records import Mark, Message, Row
 from burnish.rewards.scores import Asked, Combined, Groups, Paid, Weighted
-from burnish.rewards.spans import Dense, MarkedAnswer, SpanReader, last_tokens, pay, row_marked
+from burnish.rewards.spans import Dense, MarkedAnswer, SpanReader, last_tokens, pay, row_marked, votes_marked
 from burnish.sampling import Sample
 from burnish.tasks.chat import ChatTask
 
@@ -131,3 +132,21 @@ def test_a_real_model_reads_and_pays(renderer: Renderer, tiny_model_folder: Path
     samples = [[Sample(tuple(renderer.answer("the end. it is")), (), "stop")]]
     paid = Dense(SpanReader(model, renderer), "missing", "segment")(ASKED, samples)
     assert paid.values[0][0] == pytest.approx(1 - 2 / (1 + float(torch.tensor(2.0).exp())), abs=1e-5)
+
+
+def test_marks_of_votes_lie_on_the_sampled_ids(renderer: Renderer) -> None:
+    text = "é the end. in the end"
+    ids = renderer.answer(text)
+    said = SimpleNamespace(prompt_ids=(1, 2), answer_ids=tuple(ids), answer=text)
+    other = SimpleNamespace(prompt_ids=(1, 2), answer_ids=(5, 6), answer="of another tokenizer")
+    store: Any = SimpleNamespace(exchanges=SimpleNamespace(many=lambda wanted: {"x": said, "y": other}))
+    votes: Any = [
+        SimpleNamespace(exchange=exchange, marks=marks)
+        for exchange, marks in (("x", (Mark(0, 3, "late"),)), ("y", ()), ("x", ()), ("x", None), ("erased", ()))
+    ]
+    first, second = votes_marked(store, votes, renderer, 512)
+    assert votes_marked(store, votes, renderer, len(ids)) == []  # the prompt comes on top
+    told = [marked.tree(SIZES).answers[0].streams["span:late"] for marked in (first, second)]
+    assert [wrong for wrong in told[0] if wrong >= 0] == [1.0, 0.0]
+    assert [wrong for wrong in told[1] if wrong >= 0] == [0.0, 0.0]
+    assert renderer.text(ids[: told[0].index(1.0) + 1]) == "é the end."

@@ -284,6 +284,33 @@ def test_votes_are_taken_once_and_taken_back(http: httpx.Client, store: Store) -
     assert [v.kind for v in feedback.votes(store, PROJECT)] == ["thumb"]
 
 
+def test_marks_are_taken_with_their_places_and_what_they_cannot_mean_is_refused(
+    http: httpx.Client, store: Store
+) -> None:
+    from burnish import feedback
+    from burnish.records import Mark
+
+    said = http.post(CHAT, json={"model": "production", "messages": ASK, "max_tokens": 4}).json()
+    text = said["choices"][0]["message"]["content"]
+    span = {"start": 0, "end": 2, "type": "vague", "quote": text[:2]}
+    vote = {"kind": "span", "id": said["id"], "spans": [span], "rater": "Ann", "key": "k-1"}
+    assert http.post("/v1/feedback", json=vote).status_code == 200
+    assert [v.marks for v in feedback.votes(store, PROJECT)] == [(Mark(0, 2, "vague"),)]
+    for change, why in (
+        ({"type": "rude"}, '"rude" is no type of error of the recipe; its types are vague, off-topic'),
+        ({"quote": text[1:3]}, "characters 0 to 2 of the answer are not what was quoted"),
+        ({"end": len(text) + 1, "quote": None}, f"and the answer has {len(text)} characters"),
+        ({"end": "2"}, "spans"),
+        ({"explanation": "no"}, "spans"),
+    ):
+        bad = {**vote, "key": "k-2", "spans": [{**span, **change}]}
+        reply = http.post("/v1/feedback", json=bad)
+        assert reply.status_code == 400 and why in reply.json()["error"]["message"], reply.text
+    assert http.post("/v1/feedback", json={**vote, "key": "k-3", "kind": "thumb"}).status_code == 400
+    assert http.post("/v1/feedback", json={**vote, "key": "k-4", "spans": []}).status_code == 200
+    assert [v.marks for v in feedback.votes(store, PROJECT)] == [()]
+
+
 @pytest.mark.parametrize(
     "change",
     [{"key": None}, {"rater": None}, {"kind": "like"}, {"value": 2}, {"id": "chatcmpl-none"}, {"version": "x"}],

@@ -33,6 +33,7 @@ RECIPE = Recipe.model_validate(
         "task": "chat",
         "base": "tiny",
         "data": {"train": "rows.jsonl"},
+        "sft": {"span_weights": {"vague": 0.0, "off-topic": 0.5}},
         "evaluate": {"max_new_tokens": 4},
         "serve": {"max_tokens": 96},
     }

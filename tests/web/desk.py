@@ -29,6 +29,7 @@ RECIPE = Recipe.model_validate(
         "task": "chat",
         "base": "tiny",
         "data": {"train": "train.jsonl"},
+        "sft": {"span_weights": {"invented": 0.0, "rude": 0.5}},
         "feedback": {"simulate": "support-desk", "sources": ("simulated", "human")},
         "reward": {},
         "rl": {},

@@ -156,6 +156,94 @@ def test_another_rater_gets_a_draw_of_their_own(page: Page, desk: Desk) -> None:
     assert feedback.raters(desk.store, "support")[vote.rater].name == "ben"
 
 
+SAID = "Größe 😀: it costs 5 euros, e\u0301 voilà. <b>Bye</b>"
+
+
+def begin_marking(page: Page, desk: Desk) -> str:
+    """Put an answer with difficult characters before the rater; returns its id."""
+    row = Row((Message("user", "What is it?"),), None, 1)
+    desk.pairs(desk.made["rl"], [(row, SAID, f"Not so: {SAID}")], "marked")
+    for vote in feedback.comparisons(desk.store, "support"):  # those of other campaigns are marked already
+        if vote.campaign != "marked":
+            rater = feedback.ensure_rater(desk.store, "support", "ana")
+            for id in (vote.a, vote.b):
+                feedback.record_vote(desk.store, "support", rater, "span", key=f"old-{id}", exchange=id, marks=[])
+    page.goto("/mark")
+    page.get_by_role("button", name="Start").press("Enter")
+    vote_as(page, "ana")
+    page.locator("#asked p").first.wait_for()
+    return "marked-0a" if page.locator("#answer").inner_text() == SAID else "marked-0b"
+
+
+def fresh_marks(desk: Desk) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The marks of answers in the test's own campaign, as their type and the text that they lie on."""
+    cast = [vote for vote in human(desk, kinds=["span"]) if vote.exchange.startswith("marked")]
+    texts = desk.store.exchanges.many([vote.exchange for vote in cast])
+    return [
+        (vote.exchange, [(m.kind, texts[vote.exchange].answer[m.start : m.stop]) for m in vote.marks]) for vote in cast
+    ]
+
+
+def drag(page: Page, piece: str) -> None:
+    """Select a piece of the answer, as a mouse would."""
+    page.evaluate(
+        """(piece) => {
+          const walker = document.createTreeWalker(document.getElementById("answer"), NodeFilter.SHOW_TEXT);
+          for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+            const at = node.data.indexOf(piece);
+            if (at >= 0) getSelection().setBaseAndExtent(node, at, node, at + piece.length);
+          }
+        }""",
+        piece,
+    )
+
+
+def test_a_selected_piece_is_marked_stored_and_taken_back(page: Page, desk: Desk) -> None:
+    id = begin_marking(page, desk)
+    page.get_by_role("button", name="invented").click()
+    page.get_by_text("Select a piece of the answer first.").wait_for()
+    drag(page, " 5 euros,")
+    page.get_by_role("button", name="invented").click()
+    drag(page, "😀")
+    page.keyboard.press("2")
+    drag(page, "<b>Bye</b>")
+    page.keyboard.press("2")
+    drag(page, "costs")
+    page.keyboard.press("1")
+    assert page.locator("#answer").inner_text().endswith(SAID)
+    assert page.locator("#answer mark").all_inner_texts() == ["😀", "costs", "5 euros,", "<b>Bye</b>"]
+    drag(page, "euros")
+    page.keyboard.press("1")
+    page.get_by_text("marked as invented already").wait_for()
+    page.get_by_role("button", name="Remove invented: costs").click()
+    page.get_by_role("button", name="Store: 3 errors").click()
+    page.get_by_text("Stored. Thank you.").wait_for()
+    assert fresh_marks(desk) == [(id, [("rude", "😀"), ("invented", "5 euros,"), ("rude", "<b>Bye</b>")])]
+    page.get_by_role("button", name="Undo my last vote").click()
+    page.get_by_text("Your last vote is taken back.").wait_for()
+    assert fresh_marks(desk) == []
+
+
+def test_marking_by_keyboard_alone(page: Page, desk: Desk) -> None:
+    first = begin_marking(page, desk)
+    text = page.locator("#answer").inner_text()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("1")
+    page.get_by_text("Marked as invented.").wait_for()
+    page.keyboard.press("a")
+    page.keyboard.press("2")
+    page.get_by_text("Marked as rude.").wait_for()
+    page.keyboard.press("Enter")
+    page.get_by_text("Stored. Thank you.").wait_for()
+    words = text.split()
+    assert fresh_marks(desk) == [(first, [("rude", text), ("invented", f"{words[1]} {words[2]}")])]
+    page.keyboard.press("Enter")
+    page.get_by_text("You have marked every answer there is.").wait_for()
+    assert [marks for _, marks in fresh_marks(desk)][1] == []
+
+
 def test_the_comparison_is_blind_and_its_text_inert(page: Page, desk: Desk) -> None:
     version = desk.made["rl"]
     for item in feedback.comparisons(desk.store, "support", "support-2"):
@@ -370,6 +458,7 @@ def test_no_page_is_wider_than_the_window(page: Page, desk: Desk, width: int, sc
         "/",
         "/chat",
         "/compare",
+        "/mark",
         "/runs",
         f"/runs/{run}",
         beside,
@@ -395,7 +484,7 @@ FOCUSED = """() => {
 }"""
 
 
-@pytest.mark.parametrize("path", ["/", "/chat", "/compare", "/versions/support@2", "/runs/support@2"])
+@pytest.mark.parametrize("path", ["/", "/chat", "/compare", "/mark", "/versions/support@2", "/runs/support@2"])
 def test_everything_that_acts_is_named_and_reached_by_tab(page: Page, path: str) -> None:
     page.goto(path)
     page.wait_for_load_state("networkidle")  # what a script adds is there

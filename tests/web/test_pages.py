@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WEB = Path(__file__).parents[2] / "src" / "burnish" / "web"
 SIMULATED = "Simulated raters: this shows that the machinery follows stated preferences, not that people will like it."
-PATHS = ("/", "/chat", "/compare", "/runs", "/versions")
+PATHS = ("/", "/chat", "/compare", "/mark", "/runs", "/versions")
 HUMAN = RECIPE.model_copy(
     update={"feedback": RECIPE.feedback.model_copy(update={"sources": ("human",), "simulate": None})}
 )

@@ -13,6 +13,7 @@ from burnish.config.reinforcement import Rl
 from burnish.config.rewards import BETTER
 from burnish.config.stages import OVERALL, Adapt, Preference, Reward, Sft, Spans
 from burnish.config.table import Criterion, PartName, Positive, Share, Table
+from burnish.records import VoteKind
 
 RESERVED = (OVERALL, "uncertainty", "failed")  # logged beside the criteria
 
@@ -157,10 +158,15 @@ class Recipe(Table):
     loop: Loop = Loop()
 
     @property
-    def vote_kinds(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
+    def vote_kinds(self) -> tuple[VoteKind, ...]:
         """The kinds of vote that a stage of the recipe learns from."""
-        learner = self.reward or self.preference
-        return learner.votes if learner is not None else ()
+        learners = (self.reward or self.preference, self.spans)
+        return tuple(dict.fromkeys(kind for learner in learners if learner is not None for kind in learner.votes))
+
+    @property
+    def error_types(self) -> tuple[str, ...]:
+        """The types of error that people mark: those that [spans] learns, and those that sft.span_weights weighs."""
+        return tuple(dict.fromkeys((*(self.spans.types if self.spans is not None else ()), *self.sft.span_weights)))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -197,7 +203,8 @@ class Recipe(Table):
                 'rl.watch splits votes by who cast them, and rows name nobody: take "rows" out of reward.learn_from, '
                 "or watch out of [rl]"
             )
-        if self.data.preferences is not None and not rows and self.spans is None:
+        marked = self.spans is not None and "rows" in self.spans.learn_from
+        if self.data.preferences is not None and not rows and not marked:
             raise ValueError(
                 'data.preferences is read by nothing: add [preference] or [reward] with "rows" in learn_from, or '
                 "[spans]"
@@ -239,8 +246,11 @@ class Recipe(Table):
             if paid:
                 raise ValueError('kind = "spans" pays what is learned from marked errors: add a [spans] table')
             return
-        if self.data.preferences is None:
-            raise ValueError("[spans] learns from marked answers: name their file in data.preferences")
+        if "rows" in self.spans.learn_from and self.data.preferences is None:
+            raise ValueError(
+                'spans.learn_from has "rows": name their file in data.preferences, or learn from what people mark: '
+                '["span"]'
+            )
         unpaid, unknown = sorted(set(self.spans.types) - paid), sorted(paid - set(self.spans.types))
         if unpaid:
             raise ValueError(

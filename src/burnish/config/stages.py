@@ -115,10 +115,10 @@ class FromJudgements(Passes):
     """A stage that learns from what was said of answers: in rows of data.preferences, in votes, or in both."""
 
     waits_by: ClassVar[str]  # the key that says how many votes the stage waits for
-    learn_from: Annotated[tuple[Literal["rows", "compare", "edit", "thumb"], ...], Field(min_length=1)]
+    learn_from: Annotated[tuple[Literal["rows", "compare", "edit", "thumb", "span"], ...], Field(min_length=1)]
 
     @property
-    def votes(self) -> tuple[Literal["compare", "edit", "thumb"], ...]:
+    def votes(self) -> tuple[Literal["compare", "edit", "thumb", "span"], ...]:
         """The kinds of vote among what it learns from."""
         return tuple(kind for kind in self.learn_from if kind != "rows")
 
@@ -261,13 +261,20 @@ class Reward(FromJudgements):
         return self
 
 
-class Spans(Passes):
+class Spans(FromJudgements):
     """A dense reward learned from marked errors: for each type, how likely a segment of an answer has one."""
+
+    waits_by = "min_marked"
 
     types: Annotated[dict[TypeName, Segment], Field(min_length=1)] = Field(
         description="The types of error that are learned, each with the segments that it is told of, and paid for: "
         '"clause", "sentence", or the whole "answer".'
     )
+    learn_from: Annotated[tuple[Literal["rows", "span"], ...], Field(min_length=1)] = Field(
+        default=("rows",),
+        description='"rows" of data.preferences with spans, and "span": the answers that people mark.',
+    )
+    min_marked: Positive = Field(default=100, description="The stage waits until people marked so many answers.")
     layers: Positive = Field(default=6, description="Adapt the last so many layers under the heads.")
     batch_size: Positive | Auto = Field(default="auto", description="Marked answers per update; auto is 8.")
     epochs: Positive | Auto = Field(

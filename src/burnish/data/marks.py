@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from burnish.data.shapes import BadRow, normal, tidy
+from burnish.feedback import overlap
 from burnish.records import Json, Mark
 
 FIELD = "spans"
@@ -36,23 +36,12 @@ def marks_of(value: Json, written: str) -> tuple[Mark, ...]:
         first, last = (_moved(at, written) for at in (start, end))
         if first < last:  # else it lay on white space that is not trained
             found.append(Mark(first, last, kind.strip()))
-    require_apart(found)
+    both = overlap(found)
+    if both is not None:
+        one, other = both
+        what = f'two spans of type "{one.kind}" overlap, at characters {other.start} to {min(one.stop, other.stop)}'
+        raise BadRow(what, "make one span of them")
     return tuple(found)
-
-
-def require_apart(marks: Sequence[Mark]) -> None:
-    """Refuse marks of one kind that lie on the same characters: one error would be counted twice.
-
-    Raises:
-        BadRow: There are two.
-    """
-    ordered = sorted(marks, key=lambda mark: (mark.kind, mark.start))
-    for mark, other in pairwise(ordered):
-        if mark.kind == other.kind and other.start < mark.stop:
-            what = (
-                f'two spans of type "{mark.kind}" overlap, at characters {other.start} to {min(mark.stop, other.stop)}'
-            )
-            raise BadRow(what, "make one span of them")
 
 
 def marked_kinds(offsets: Sequence[tuple[int, int]], marks: Sequence[Mark]) -> list[frozenset[str]]:

@@ -218,7 +218,7 @@ def _unlearned_marks(recipe: Recipe, judged: Reading | None) -> list[str]:
     """
     marks = [row.marks for row in judged.rows if row.marks is not None] if judged is not None else []
     kinds = Counter(mark.kind for each in marks for mark in each)
-    types = recipe.spans.types if recipe.spans is not None else {}
+    types = recipe.spans.types if recipe.spans is not None and "rows" in recipe.spans.learn_from else {}
     strange = sorted(set(types) - set(kinds))
     if judged is not None and strange:
         known = f"its spans are of {', '.join(sorted(kinds))}" if kinds else "its rows have no spans"

@@ -11,11 +11,12 @@ from burnish.feedback.comparisons import (
 )
 from burnish.feedback.export import export_votes
 from burnish.feedback.judging import Judged, judge_agreement, judge_votes
+from burnish.feedback.marking import next_to_mark, overlap
 from burnish.feedback.raters import RATERS, SOURCES, RaterName, ensure_rater, raters
-from burnish.feedback.simulate import Reply, SimulatedRater, simulate_votes
+from burnish.feedback.simulate import Reply, SimulatedRater, simulate_marks, simulate_votes
 from burnish.feedback.snapshot import snapshot
 from burnish.feedback.summary import summary
-from burnish.feedback.votes import count, last_event, least_votes, votes
+from burnish.feedback.votes import count, last_event, least_votes, votes, waited_for
 from burnish.feedback.voting import Receipt, Seen, record_vote, undo
 
 __all__ = [
@@ -39,13 +40,17 @@ __all__ = [
     "last_event",
     "least_votes",
     "next_comparison",
+    "next_to_mark",
+    "overlap",
     "raters",
     "record_vote",
+    "simulate_marks",
     "simulate_votes",
     "snapshot",
     "summary",
     "undo",
     "votes",
+    "waited_for",
     "waiting",
     "withdraw",
 ]

@@ -17,8 +17,9 @@ def export_votes(store: Store, project: str, path: Path) -> int:
     """Write the votes that stand as JSONL and return their number; the file is whole or not there.
 
     A comparison holds ``answer_a``, ``answer_b``, ``choice`` and ``criteria``, the choice by each; the other kinds
-    hold ``answer`` and ``value`` or ``text``. Every row holds ``source``, so people's votes and simulated ones stay
-    told apart; raters appear by id. Votes on erased answers are left out.
+    hold ``answer`` and ``value``, ``text`` or ``spans``, which data files may hold in the same form. Every row holds
+    ``source``, so people's votes and simulated ones stay told apart; raters appear by id. Votes on erased answers are
+    left out.
 
     Raises:
         FeedbackError: The folder is not there, or the file cannot be written.
@@ -59,5 +60,6 @@ def _row(vote: Vote, texts: dict[str, Exchange]) -> dict[str, Json]:
         }
         said_here = {"choice": vote.choice, "criteria": dict(vote.criteria), "left": vote.left}
         return row | other | said_here | {"comparison": vote.comparison}
-    said_row = {"answer": said.answer, "value": vote.value, "text": vote.text}
+    spans = vote.marks and [{"start": mark.start, "end": mark.stop, "type": mark.kind} for mark in vote.marks]
+    said_row = {"answer": said.answer, "value": vote.value, "text": vote.text, "spans": spans}
     return row | {name: value for name, value in said_row.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from burnish.feedback.comparisons import comparisons, left_side
@@ -10,6 +10,7 @@ from burnish.feedback.raters import ensure_rater
 from burnish.feedback.votes import votes
 from burnish.feedback.voting import record_vote
 from burnish.progress import Progress
+from burnish.records import Mark
 from burnish.store import Store, digest_of
 
 
@@ -34,6 +35,9 @@ class SimulatedRater(Protocol):
         self, question: str, left: Reply, right: Reply, draw: str, asked: Sequence[str]
     ) -> Mapping[str, Literal["left", "right", "tie"]]:
         """The side it prefers by each of the criteria."""
+
+    def mark(self, question: str, reply: Reply, draw: str) -> Sequence[Mark]:
+        """The errors that it finds."""
 
 
 def simulate_votes(
@@ -80,4 +84,24 @@ def simulate_votes(
             added += not receipt.duplicate
         if progress is not None:
             progress.update("simulated votes", done, len(items), f"{added} votes")
+    return added
+
+
+def simulate_marks(
+    store: Store, project: str, campaign: str, panel: Sequence[SimulatedRater], types: Collection[str]
+) -> int:
+    """Let a panel mark every answer of a campaign, one rater each, with errors of these types alone.
+
+    Keys are derived from rater and answer, as those of votes. Returns the number of answers that were newly marked.
+    """
+    ids = {rater.name: ensure_rater(store, project, rater.name, "simulated") for rater in panel}
+    answers = dict.fromkeys(id for item in comparisons(store, project, campaign) for id in (item.a, item.b))
+    added = 0
+    for id, said in store.exchanges.many(answers).items():
+        rater = min(panel, key=lambda rater: digest_of([id, rater.name]))
+        found = rater.mark(said.prompt[-1].content, Reply(said.answer, said.finish_reason == "stop"), id)
+        marks = [mark for mark in found if mark.kind in types]
+        key = f"simulated:{rater.name}:marks:{id}"
+        receipt = record_vote(store, project, ids[rater.name], "span", key=key, exchange=id, marks=marks)
+        added += not receipt.duplicate
     return added

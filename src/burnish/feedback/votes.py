@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from burnish.config import Recipe
 from burnish.feedback.comparisons import Purpose
-from burnish.records import Source, Vote, VoteKind
+from burnish.records import Json, Mark, Source, Vote, VoteKind
 from burnish.store import Store
 from burnish.store import schema as tables
 
@@ -26,15 +26,15 @@ def votes(
 ) -> list[Vote]:
     """The votes that stand, oldest first.
 
-    A vote that its rater took back is left out, and so is a rating, thumb or edit that the same rater
-    replaced by a later one of the same answer, and an edit whose text was erased. With ``up_to``, events
+    A vote that its rater took back is left out, and so is a rating, thumb, edit or marks that the same rater
+    replaced by a later one of the same answer, and an edit or marks whose text was erased. With ``up_to``, events
     after that sequence did not happen, undoings included.
 
     Args:
         sources: Whose votes; people's and simulated ones come together only where both are named, or None.
         campaign: Only votes on that campaign's comparisons.
-        purpose: Only votes on comparisons of that purpose. Ratings, thumbs and edits count as "train", unless the
-            answer stands in a comparison that judges: what decides a gate never trains.
+        purpose: Only votes on comparisons of that purpose. Ratings, thumbs, edits and marks count as "train",
+            unless the answer stands in a comparison that judges: what decides a gate never trains.
     """
     with store.read() as conn:
         rows = list(conn.execute(_events(project, up_to)).mappings())
@@ -53,11 +53,11 @@ def votes(
         if campaign not in (None, row["campaign"]) or purpose not in (None, its_purpose):
             continue
         text = texts.get(row["text_id"]) if row["text_id"] else None
-        if row["kind"] == "edit" and text is None:
+        if row["kind"] in ("edit", "span") and text is None:
             continue
         about = (row["rater_id"], row["kind"], row["comparison_id"] or row["exchange"])
         standing.pop(about, None)  # the later one takes its own place in the order
-        standing[about] = _vote(row, None if text is None else text["text"])
+        standing[about] = _vote(row, text or {})
     return list(standing.values())
 
 
@@ -75,10 +75,21 @@ def count(
 
 
 def least_votes(recipe: Recipe) -> int:
-    """How many votes the stage that learns from them waits for; 0 where none does."""
+    """How many votes the stage that learns from whole answers waits for; 0 where none does."""
     if recipe.reward is not None:
         return recipe.reward.min_comparisons if recipe.reward.votes else 0
     return recipe.preference.min_votes if recipe.preference is not None and recipe.preference.votes else 0
+
+
+def waited_for(recipe: Recipe) -> list[tuple[tuple[VoteKind, ...], int]]:
+    """The kinds of vote that each stage learns from, where it does, and how many of them it waits for."""
+    learner, spans = recipe.reward or recipe.preference, recipe.spans
+    found: list[tuple[tuple[VoteKind, ...], int]] = []
+    if learner is not None and learner.votes:
+        found.append((learner.votes, least_votes(recipe)))
+    if spans is not None and spans.votes:
+        found.append((spans.votes, spans.min_marked))
+    return found
 
 
 def last_event(store: Store, project: str) -> int:
@@ -106,7 +117,8 @@ def _events(project: str, up_to: int | None) -> Select[Any]:
     return query if up_to is None else query.where(table.c.sequence <= up_to)
 
 
-def _vote(row: RowMapping, text: str | None) -> Vote:
+def _vote(row: RowMapping, said: Mapping[str, Json]) -> Vote:
+    marks = tuple(Mark(*mark) for mark in said["marks"]) if "marks" in said else None
     return Vote(
         sequence=row["sequence"],
         key=row["key"],
@@ -123,6 +135,7 @@ def _vote(row: RowMapping, text: str | None) -> Vote:
         choice=row["choice"],
         left=row["left_side"],
         value=row["value"],
-        text=text,
+        text=said.get("text"),
         criteria=json.loads(row["criteria"] or "{}"),
+        marks=marks,
     )

@@ -7,7 +7,7 @@ The idempotency key names the event: the same key with the same content is ackno
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from sqlalchemy import Connection, RowMapping, select
 
 from burnish.errors import FeedbackError
 from burnish.feedback.comparisons import left_side, undone
-from burnish.records import VoteKind
+from burnish.feedback.marking import require_inside, require_marks
+from burnish.records import Json, Mark, VoteKind
 from burnish.store import Store, append
 from burnish.store import schema as tables
 
@@ -46,6 +47,7 @@ def record_vote(
     exchange: str | None = None,
     value: float | None = None,
     text: str | None = None,
+    marks: Sequence[Mark] | None = None,
     criteria: Mapping[str, Seen] | None = None,
     asked: Collection[str] = (),
 ) -> Receipt:
@@ -53,8 +55,9 @@ def record_vote(
 
     ``compare`` takes ``comparison`` and ``choice``, the side as the rater saw it, and may take ``criteria``: the side
     by each of those that were ``asked`` for, or by some of them. The others take ``exchange``, and ``rating`` a
-    ``value`` from 1 to 5, ``thumb`` a ``value`` of 1 or -1, ``edit`` the corrected answer as ``text``. A later rating,
-    thumb or edit of the same answer by the same rater replaces the former one.
+    ``value`` from 1 to 5, ``thumb`` a ``value`` of 1 or -1, ``edit`` the corrected answer as ``text``, ``span`` the
+    errors found in it as ``marks``, none where it is right: characters (code points) of the answer as it is kept. A
+    later rating, thumb, edit or marks of the same answer by the same rater replace the former ones.
 
     Args:
         rater: The rater's id; it decides whether the vote is a person's or simulated.
@@ -66,24 +69,26 @@ def record_vote(
             an item twice, or its key belongs to another vote. Nothing was kept.
     """
     _require_key(key)
-    _require_fit(kind, comparison=comparison, choice=choice, exchange=exchange, value=value, text=text)
+    given = {"comparison": comparison, "choice": choice, "exchange": exchange, "value": value, "text": text}
+    _require_fit(kind, **given, marks=marks)
     _require_criteria(kind, criteria or {}, asked)
+    written = {"text": text} if text is not None else None if marks is None else {"marks": _plain(marks)}
     with store.write() as conn:
         source = _source(conn, project, rater)
         if kind == "compare":
             row = _compared(conn, project, rater, comparison or "", choice or "tie", criteria or {})
         else:
-            row = _judged(store, conn, project, kind, exchange or "", value, text)
+            row = _judged(store, conn, project, kind, exchange or "", value, text, marks)
         row |= {"project": project, "key": key, "kind": kind, "rater_id": rater, "source": source}
-        earlier = _earlier(store, conn, row, text)
+        earlier = _earlier(store, conn, row, written)
         if earlier is not None:
             return Receipt(earlier, duplicate=True)
         if kind == "compare":
             _require_first(conn, row)
             _end_lease(conn, row)
-        if text is not None:
+        if written is not None:
             subject, case = row.pop("subject"), row.pop("case")
-            row["text_id"] = store.texts.add(conn, project, {"text": text}, subject, case).id
+            row["text_id"] = store.texts.add(conn, project, written, subject, case).id
         sequence = append(conn, tables.votes, row)
     return Receipt(sequence, duplicate=False)
 
@@ -128,9 +133,10 @@ def _require_fit(kind: str, **given: Any) -> None:
         "rating": {"exchange", "value"},
         "thumb": {"exchange", "value"},
         "edit": {"exchange", "text"},
+        "span": {"exchange", "marks"},
     }.get(kind)
     if wanted is None:
-        raise FeedbackError(f'"{kind}" is no kind of vote', mend="it is compare, rating, thumb or edit")
+        raise FeedbackError(f'"{kind}" is no kind of vote', mend="it is compare, rating, thumb, edit or span")
     present = {name for name, value in given.items() if value is not None}
     if present != wanted:
         needs, extra = sorted(wanted - present), sorted(present - wanted)
@@ -147,6 +153,8 @@ def _require_fit(kind: str, **given: Any) -> None:
         raise FeedbackError(f"a {kind} is one of {', '.join(map(str, allowed))}, not {value!r}")
     if text is not None and (not isinstance(text, str) or not text.strip()):
         raise FeedbackError("the correction is empty", mend="write the answer as it should have been")
+    if given["marks"] is not None:
+        require_marks(given["marks"])
     if text is not None and len(text) > LONGEST_TEXT:
         raise FeedbackError(f"the correction is longer than {LONGEST_TEXT} characters")
 
@@ -210,29 +218,36 @@ def _judged(
     exchange: str,
     value: float | None,
     text: str | None,
+    marks: Sequence[Mark] | None,
 ) -> dict[str, Any]:
     found = _exchange(conn, project, exchange)
     row: dict[str, Any] = {"exchange": exchange, "version": found["version"]}
-    if kind != "edit":
+    if kind not in ("edit", "span"):
         return row | {"value": value}
     said = store.texts.get(conn, [found["text_id"]])[found["text_id"]]
     if said is None:
-        raise FeedbackError("the answer was erased", mend="there is nothing left to correct")
-    if (text or "").strip() == said["answer"].strip():
+        raise FeedbackError("the answer was erased", mend="there is nothing left to correct or to mark")
+    if marks is not None:
+        require_inside(marks, said["answer"])
+    elif (text or "").strip() == said["answer"].strip():
         raise FeedbackError("the correction equals the answer", mend="give it a thumb up if it is right")
-    return row | {"subject": found["subject"], "case": found["case"]}  # so that erasure finds the correction
+    return row | {"subject": found["subject"], "case": found["case"]}  # so that erasure finds what was written
 
 
-def _earlier(store: Store, conn: Connection, row: dict[str, Any], text: str | None) -> int | None:
+def _plain(marks: Sequence[Mark]) -> list[Json]:
+    return [[mark.start, mark.stop, mark.kind.strip()] for mark in marks]
+
+
+def _earlier(store: Store, conn: Connection, row: dict[str, Any], written: Json) -> int | None:
     """The sequence of the event with this key, if it says the same; None where the key is new."""
     known = _by_key(conn, row["project"], row["key"])
     if known is None:
         return None
     if any(known[name] != row.get(name) for name in CONTENT):
         raise _taken(row["key"])
-    if text is not None:
+    if written is not None:
         kept = store.texts.get(conn, [known["text_id"]])[known["text_id"]]
-        if kept is not None and kept["text"] != text:
+        if kept is not None and kept != written:
             raise _taken(row["key"])
     return int(known["sequence"])
 

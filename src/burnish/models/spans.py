@@ -81,7 +81,7 @@ class SpanModel:
                 packed without the answers' last tokens.
         """
         if stream.last_A is None or "before_end" not in stream.streams:
-            raise ModelError('segments end where "before_end" says', mend="use segment_tree, and pack(keep_last=True)")
+            raise ModelError('segments end where "before_end" says', mend="pack(..., keep_last=True)")
         # take_S is where an id is predicted from; a head reads the id itself
         return self._at(stream, stream.last_A[stream.answer_S] - stream.streams["before_end"].long())
 

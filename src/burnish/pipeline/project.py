@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,7 @@ from burnish import config
 from burnish.config import Recipe
 from burnish.errors import ConfigError, StoreError
 from burnish.progress import Plain, Progress
-from burnish.records import Promotion, Record
+from burnish.records import Promotion, Record, VoteKind
 from burnish.store import Store, Work, open_store
 
 if TYPE_CHECKING:
@@ -175,11 +175,14 @@ class Project:
             return None
         return registry.promote(self.store, self.recipe.name, version.id, by="burnish run")
 
-    def votes_cast(self, after: int = 0) -> int:
-        """Votes for training from the sources that the recipe learns from, later than event ``after``."""
+    def votes_cast(self, after: int = 0, kinds: Collection[VoteKind] | None = None) -> int:
+        """Votes for training from the sources that the recipe learns from, later than event ``after``.
+
+        ``kinds``: of these alone; None: of all that a stage learns from.
+        """
         from burnish.feedback import votes
 
-        kinds, sources = self.recipe.vote_kinds, self.recipe.feedback.sources
+        kinds, sources = kinds or self.recipe.vote_kinds, self.recipe.feedback.sources
         cast = votes(self.store, self.recipe.name, kinds=kinds, sources=sources, purpose="train")
         return sum(vote.sequence > after for vote in cast)
 

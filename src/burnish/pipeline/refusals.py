@@ -82,7 +82,8 @@ def stage_settings(project: Project, rows: Rows) -> Iterator[tuple[str, dict[str
     unseen = sum(row.answer is not None for row in rows["dev"])
     yield "sft", looked("sft", sft_settings(recipe, learned), unseen), learned, unseen
     preferences = judged(rows.get("preferences", []))
-    cast = project.votes_cast() if project.has_store and recipe.vote_kinds else 0
+    kinds = judge.votes if (judge := recipe.reward or recipe.preference) is not None else ()
+    cast = project.votes_cast(kinds=kinds) if project.has_store and kinds else 0
     learned = len(preferences) + max(cast, least_votes(recipe))  # of votes, those that are in or due
     if recipe.preference is not None:
         unseen = round(learned * recipe.preference.held_out)
@@ -92,7 +93,9 @@ def stage_settings(project: Project, rows: Rows) -> Iterator[tuple[str, dict[str
         unseen = round(learned * LOOKED_AT)
         yield "reward", looked("reward", reward_settings(recipe, learned), unseen), learned, unseen
     if recipe.spans is not None:
-        learned = len([row for row in rows.get("preferences", []) if row.marks is not None])
+        table, marked = recipe.spans, [row for row in rows.get("preferences", []) if row.marks is not None]
+        said = project.votes_cast(kinds=table.votes) if project.has_store and table.votes else 0
+        learned = len(marked) * ("rows" in table.learn_from) + (max(said, table.min_marked) if table.votes else 0)
         unseen = round(learned * LOOKED_AT)
         yield "spans", looked("spans", span_settings(recipe, learned), unseen), learned, unseen
     if recipe.rl is not None:

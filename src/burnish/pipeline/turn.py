@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish.config import Recipe
 from burnish.evaluation import decide, evaluate, judge_campaign, judged
-from burnish.feedback import least_votes, simulate_votes, snapshot, waiting
+from burnish.feedback import simulate_marks, simulate_votes, snapshot, waited_for, waiting
 from burnish.pipeline.collect import collect_pairs
 from burnish.pipeline.judging import ask_judge
 from burnish.pipeline.refusals import require_possible
@@ -183,13 +183,14 @@ def _improve(project: Project, number: int, made: dict[str, Record], last: str =
         half: Literal["first"] | None = "first" if recipe.rl is not None and recipe.rl.watch else None
         for model in range(recipe.reward.models):
             name = f"reward-{model + 1}" if model else "reward"
-            made[name] = train_reward(recipe, start, made.get("snapshot"), store, cache, progress, model, half, dataset)
+            cast = made.get("snapshot") if recipe.reward.votes else None  # other kinds of vote teach it nothing
+            made[name] = train_reward(recipe, start, cast, store, cache, progress, model, half, dataset)
         if half:
             made["watch"] = train_reward(recipe, start, made["snapshot"], store, cache, progress, 0, "second")
     if last == "reward":
         return
     if recipe.spans is not None:
-        made["spans"] = train_spans(recipe, start, dataset, store, cache, progress)
+        made["spans"] = train_spans(recipe, start, made.get("snapshot"), dataset, store, cache, progress)
     if last == "spans":
         return
     learned = [record for name, record in made.items() if name.partition("-")[0] == "reward"]
@@ -217,7 +218,8 @@ def _collect_votes(project: Project, number: int, made: dict[str, Record]) -> No
         made["campaign"] = campaign = collect_pairs(recipe, start, dataset, number, pairs, store, cache, progress)
         _let_simulated_vote(project, campaign.body["campaign"], "train")
         ask_judge(project, campaign.body["campaign"])
-    _require_votes(project.votes_cast(), least_votes(recipe))
+    for kinds, least in waited_for(recipe):
+        _require_votes(project.votes_cast(kinds=kinds), least, " marked answers" if "span" in kinds else "")
     made["snapshot"] = snapshot(
         store, recipe.name, parents=(start,), seed=recipe.seed, sources=recipe.feedback.sources, turn=number
     )
@@ -275,11 +277,13 @@ def _let_simulated_vote(project: Project, campaign: str, purpose: Literal["train
     if raters:
         asked = project.recipe.feedback.criteria
         simulate_votes(project.store, project.recipe.name, campaign, raters, project.progress, asked)
+    if raters and purpose == "train" and "span" in project.recipe.vote_kinds:
+        simulate_marks(project.store, project.recipe.name, campaign, raters, project.recipe.error_types)
 
 
-def _require_votes(done: int, wanted: int) -> None:
+def _require_votes(done: int, wanted: int, what: str = "") -> None:
     if done < wanted:
-        raise Waiting(f"waiting for feedback: {done} of {wanted}")
+        raise Waiting(f"waiting for feedback: {done} of {wanted}{what}")
 
 
 def _turn_record(project: Project, number: int, made: Mapping[str, Record], passed: bool, why: str) -> Record:

@@ -16,9 +16,10 @@ from burnish.data.segments import Characters, ends, segments, wrong
 from burnish.models.spans import SpanModel
 from burnish.objectives import NOWHERE, span_stream
 from burnish.objectives.stream import Answer, Stream, Tree, pack
-from burnish.records import Mark, Row, Segment
+from burnish.records import Mark, Row, Segment, Vote
 from burnish.rewards.pairs import cluster_of
 from burnish.rewards.scores import Asked, Groups, Paid
+from burnish.store import Store
 from burnish.tasks.chat import ChatTask
 
 Odds = Mapping[str, list[tuple[int, float]]]  # of each type: the last token of each segment, and how likely it is wrong
@@ -57,6 +58,26 @@ def row_marked(row: Row, task: ChatTask) -> MarkedAnswer:
     """A row of preferences whose answer somebody looked for errors in."""
     prompt, text, render = task.prompt_ids(row), row.answer or "", task.renderer
     return MarkedAnswer(prompt, render.answer(text), text, render.offsets(text), row.marks or (), cluster_of(prompt))
+
+
+def votes_marked(store: Store, votes: Sequence[Vote], renderer: Renderer, max_length: int) -> list[MarkedAnswer]:
+    """The answers that people marked, one for each rater that marked it, in the order of the votes.
+
+    Erased answers, those longer than ``max_length`` tokens with their prompt, and those that this renderer does not
+    read as they were written are left out.
+    """
+    cast = [vote for vote in votes if vote.marks is not None]
+    exchanges = store.exchanges.many(sorted({vote.exchange for vote in cast}))
+    found = []
+    for vote in cast:
+        said = exchanges.get(vote.exchange)
+        if said is None or len(said.prompt_ids) + len(said.answer_ids) > max_length:
+            continue
+        if renderer.text(said.answer_ids) == said.answer:
+            places, cluster = renderer.places(said.answer_ids), cluster_of(said.prompt_ids)
+            marks = vote.marks or ()
+            found.append(MarkedAnswer(said.prompt_ids, said.answer_ids, said.answer, places, marks, cluster))
+    return found
 
 
 @dataclass

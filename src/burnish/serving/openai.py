@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from burnish import feedback, registry
-from burnish.errors import BurnishError
-from burnish.records import FinishReason, Json, Promotion, Record
+from burnish.errors import BurnishError, FeedbackError
+from burnish.records import FinishReason, Json, Mark, Promotion, Record
 from burnish.serving.problem import Problem, problem_of
 from burnish.serving.request import Chat, parse, read_chat, read_json
 from burnish.serving.service import PRODUCTION, Answer, AnswerService
@@ -30,15 +30,25 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class SpanBody(_Strict):
+    """A piece of an answer with an error: characters (code points), the end not included."""
+
+    start: int
+    end: int
+    type: str
+    quote: str | None = Field(None, description="What stands there, so that a slip in counting is found.")
+
+
 class VoteBody(_Strict):
     """POST /v1/feedback: what ``rater`` says of the answer ``id``, or of a comparison that was put before them."""
 
-    kind: Literal["compare", "rating", "thumb", "edit"]
+    kind: Literal["compare", "rating", "thumb", "edit", "span"]
     rater: str
     key: str | None = Field(None, description="Idempotency key; or send it as the header Idempotency-Key.")
     id: str | None = None
     value: float | None = None
     text: str | None = None
+    spans: list[SpanBody] | None = None
     comparison: str | None = None
     choice: Literal["left", "right", "tie"] | None = None
     criteria: dict[str, Literal["left", "right", "tie"]] | None = Field(
@@ -120,6 +130,8 @@ class _Api:
         """Keeps a vote; the reply is sent when it is on the disk. Sent again with its key, it is counted once."""
         said = parse(VoteBody, body)
         store, project = self.service.store, self.service.project
+        if said.spans is not None:
+            self._require_known(said)
         receipt = feedback.record_vote(
             store,
             project,
@@ -133,8 +145,23 @@ class _Api:
             text=said.text,
             criteria=said.criteria,
             asked=self.service.recipe.feedback.criteria,
+            marks=None if said.spans is None else [Mark(span.start, span.end, span.type) for span in said.spans],
         )
         return {"object": "feedback", "sequence": receipt.sequence, "duplicate": receipt.duplicate}
+
+    def _require_known(self, said: VoteBody) -> None:
+        """Refuse a type of error that the recipe does not name, and a piece that does not say what it is said to."""
+        known = self.service.recipe.error_types
+        answer = self.service.store.exchanges.many([said.id or ""]).get(said.id or "")
+        for span in said.spans or ():
+            if span.type not in known:
+                names = ", ".join(known) or "none: add [spans] to it"
+                raise FeedbackError(f'"{span.type}" is no type of error of the recipe', mend=f"its types are {names}")
+            if answer is not None and span.quote not in (None, answer.answer[span.start : span.end]):
+                raise FeedbackError(
+                    f"characters {span.start} to {span.end} of the answer are not what was quoted",
+                    mend="count characters (code points), not bytes and not UTF-16 units",
+                )
 
     def undo(self, body: Body, idempotency_key: Annotated[str | None, Header()] = None) -> dict[str, Json]:
         """Takes back the rater's last vote."""

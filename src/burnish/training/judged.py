@@ -161,7 +161,8 @@ def _votes(
 ) -> Sequence[Pair | Label]:
     if snapshot is None:
         return []
-    frozen, kinds = snapshot.body, recipe.vote_kinds
+    assert recipe.preference is not None
+    frozen, kinds = snapshot.body, recipe.preference.votes
     votes = votes_until(store, recipe.name, frozen["up_to"], kinds, frozen["sources"], purpose="train")
     found: list[Pair | Label] = [*pairs_of(store, votes, loaded.renderer, recipe.data.max_length)]
     return found + (labels_of(store, votes, recipe.data.max_length) if labels else [])

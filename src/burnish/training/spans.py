@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -13,12 +14,13 @@ import torch
 
 from burnish.config import Recipe
 from burnish.errors import TrainingError
+from burnish.feedback import votes as votes_until
 from burnish.models.artifacts import load_version, save_reward
 from burnish.models.spans import SpanModel
 from burnish.objectives import NOWHERE, Outputs, Stream, Tree, pack, span_stream, span_term
 from burnish.progress import Progress
-from burnish.records import Json, Record, Segment
-from burnish.rewards.spans import MarkedAnswer, row_marked
+from burnish.records import Json, Record, Segment, Vote
+from burnish.rewards.spans import MarkedAnswer, row_marked, votes_marked
 from burnish.statistics import average_precision
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
@@ -33,11 +35,18 @@ BUDGET = 832  # tokens in one forward, as the reward stage has
 
 
 def train_spans(
-    recipe: Recipe, start: Record, dataset: Record, store: Store, cache: Path, progress: Progress
+    recipe: Recipe,
+    start: Record,
+    snapshot: Record | None,
+    dataset: Record,
+    store: Store,
+    cache: Path,
+    progress: Progress,
 ) -> Record:
     """Learn from marked answers which of an answer's segments have an error of each type; kind "spans".
 
-    The record's body holds for each type the held-out average precision with its interval, beside the share of held-out
+    They are those of the dataset's preference rows, those that raters marked up to the snapshot, or both. The
+    record's body holds for each type the held-out average precision with its interval, beside the share of held-out
     segments that have the error: what guessing has.
 
     Raises:
@@ -45,9 +54,12 @@ def train_spans(
     """
     assert recipe.spans is not None
     table = recipe.spans
-    rows = [row for row in store.datasets.rows(dataset.id, "preferences") if row.marks is not None]
-    choices = span_settings(recipe, len(rows))
+    rows = store.datasets.rows(dataset.id, "preferences") if "rows" in table.learn_from else []
+    rows = [row for row in rows if row.marks is not None]
+    votes = _votes(recipe, snapshot, store) if table.votes and snapshot is not None else []
+    choices = span_settings(recipe, len(rows) + len(votes))
     asked = keyed_adapt(recipe.adapt)
+    parents = (start, *((snapshot,) if snapshot is not None and table.votes else ()), *((dataset,) if rows else ()))
     work = Work(
         kind="spans",
         stage="spans",
@@ -56,7 +68,7 @@ def train_spans(
             "spans": table.model_dump(mode="json") | keyed(choices),
             **({"adapt": asked} if asked else {}),
         },
-        parents=(start, dataset),
+        parents=parents,
         seed=derive_seed(recipe.seed, "spans"),
         project=recipe.name,
     )
@@ -65,7 +77,8 @@ def train_spans(
         loaded = load_version(store, start, cache, progress=progress)
         task = task_for(recipe, loaded.renderer)
         marked = [row_marked(row, task) for row in rows]
-        trees = [answer.tree(table.types, row) for answer, row in zip(marked, (r.number for r in rows), strict=True)]
+        marked += votes_marked(store, votes, loaded.renderer, recipe.data.max_length)
+        trees = [answer.tree(table.types, number) for number, answer in enumerate(marked, 1)]
         learned, unseen, held = _parts(marked, trees, work.seed)
         if not watched("spans", choices, len(learned), len(unseen)):  # nothing would look at them
             learned, unseen = sorted([*learned, *unseen]), []
@@ -81,12 +94,20 @@ def train_spans(
             "settings": shown(ended.choices),
             "updates": ended.updates,
             "stopped": ended.stopped,
+            "rows": len(rows),
+            "votes": dict(Counter(vote.source for vote in votes)),
+            "raters": len({vote.rater for vote in votes}),
             "answers": {"learned": len(learned), "looked_at": len(unseen), "held_out": len(held)},
             "types": _held_out(model, measured, [marked[i].cluster for i in held], work.seed),
             **save_reward(store, model, loaded, start),
         }
 
     return store.once(work, make, progress=progress)
+
+
+def _votes(recipe: Recipe, snapshot: Record, store: Store) -> list[Vote]:
+    frozen = snapshot.body
+    return votes_until(store, recipe.name, frozen["up_to"], ["span"], frozen["sources"], purpose="train")
 
 
 def _told(model: SpanModel, stream: Stream) -> Outputs:
@@ -105,7 +126,7 @@ def _parts(marked: Sequence[MarkedAnswer], trees: Sequence[Tree], seed: int) -> 
         raise TrainingError(
             "there is no marked answer to learn from",
             where="spans",
-            mend='give rows of data.preferences "spans": [] where an answer has no error',
+            mend="mark answers on the marking page; in rows of data.preferences [] says that there is no error",
         )
     return learned, unseen, held
 

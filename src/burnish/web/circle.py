@@ -19,7 +19,7 @@ from burnish.web.words import count, figure_of, origin
 
 State = Literal["done", "running", "waiting", "refused", "ahead"]
 COLUMNS = ("win_rate", "loss", "kl", "length", "cut", "distinct_2")  # beside the utility
-KINDS = {"compare": "comparison", "edit": "correction"}
+KINDS = {"compare": "comparison", "edit": "correction", "span": "marked answer"}
 TITLES = {"kl": "KL", "cut": "Cut off"}
 CONTENDERS = {
     "base": "Base",
@@ -231,9 +231,8 @@ def _open(store: Store, project: str, recipe: Recipe, step: Step) -> Step:
         return Step(step.title, step.state, "to come")
     words = "running" if step.state == "running" else "waits for burnish run"
     if step.title == "Votes":
-        cast = feedback.count(store, project, sources=recipe.feedback.sources, purpose="train")
-        words = f"{cast} of {feedback.least_votes(recipe)}"
-    elif step.title == "Gate":
+        return _voting(store, project, recipe, step)
+    if step.title == "Gate":
         judging = [item.campaign for item in feedback.comparisons(store, project) if item.purpose == "judge"]
         if judging:
             done, wanted = feedback.waiting(store, project, judging[-1])
@@ -241,6 +240,19 @@ def _open(store: Store, project: str, recipe: Recipe, step: Step) -> Step:
     if "of" in words.split():
         words = f"waiting for feedback: {words}" if step.state == "waiting" else f"{words} so far"
     return Step(step.title, step.state, words, "/compare" if "of" in words.split() else None)
+
+
+def _voting(store: Store, project: str, recipe: Recipe, step: Step) -> Step:
+    """Of the votes that stages wait for the first ones that are missing, and the page to cast them on."""
+    said = ("0 of 0", "/compare")
+    for kinds, least in feedback.waited_for(recipe):
+        cast = feedback.count(store, project, kinds=kinds, sources=recipe.feedback.sources, purpose="train")
+        marks = "span" in kinds
+        said = (f"{cast} of {least}{' marked answers' if marks else ''}", "/mark" if marks else "/compare")
+        if cast < least:
+            break
+    words = f"waiting for feedback: {said[0]}" if step.state == "waiting" else f"{said[0]} so far"
+    return Step(step.title, step.state, words, said[1])
 
 
 def _ended(step: Step, refused: bool) -> Step:

@@ -1,4 +1,4 @@
-"""The blind comparison: the next pair without its versions, how far the rater is, and what the reward foresaw."""
+"""What raters are shown: the next pair or answer without its version, how far they are, what the reward foresaw."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from burnish import feedback
-from burnish.records import Figure, Json
+from burnish.records import Exchange, Figure, Json
 from burnish.statistics import mean_interval, share_interval
 from burnish.store import Store
 
@@ -28,11 +28,25 @@ def _blind(offer: feedback.Offer) -> dict[str, Json]:
     """What a rater may see: the texts. The system prompt is the house's, and tells nothing about the answers."""
     return {
         "comparison": offer.comparison,
-        "prompt": [asdict(message) for message in offer.prompt if message.role != "system"],
-        "documents": [{"title": document.title, "text": document.text} for document in offer.documents],
+        **_asked(offer),
         "left": offer.left,
         "right": offer.right,
     }
+
+
+def _asked(said: feedback.Offer | Exchange) -> dict[str, Json]:
+    return {
+        "prompt": [asdict(message) for message in said.prompt if message.role != "system"],
+        "documents": [{"title": document.title, "text": document.text} for document in said.documents],
+    }
+
+
+def next_answer(store: Store, project: str, rater: str, skipped: Sequence[str]) -> dict[str, Json]:
+    """The next answer for the rater to mark, without its version, None where nothing is left; and how many are."""
+    found, left = feedback.next_to_mark(store, project, feedback.ensure_rater(store, project, rater), skipped)
+    if found is None:
+        return {"item": None, "left": 0}
+    return {"item": {"id": found.id, **_asked(found), "answer": found.answer}, "left": left}
 
 
 def open_pairs(store: Store, project: str) -> int:

@@ -26,7 +26,7 @@ Body = Annotated[dict[str, Json], Depends(read_json)]
 
 
 class NextBody(BaseModel):
-    """POST /pages-api/compare/next: who asks, and what they skipped."""
+    """POST /pages-api/compare/next and /pages-api/mark/next: who asks, and what they skipped."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,6 +41,7 @@ def router(context: Context) -> APIRouter:
         ("/", pages.home),
         ("/chat", pages.chat),
         ("/compare", pages.compare),
+        ("/mark", pages.mark),
         ("/runs", pages.runs),
         ("/runs/{key}", pages.run),
         ("/versions", pages.versions),
@@ -51,6 +52,7 @@ def router(context: Context) -> APIRouter:
     routes.add_api_route("/pages-api/runs/{key}", pages.metrics, methods=["GET"])
     routes.add_api_route("/pages-api/runs/{key}/figures/{format}", pages.figures, methods=["GET"], response_model=None)
     routes.add_api_route("/pages-api/compare/next", pages.next_pair, methods=["POST"])
+    routes.add_api_route("/pages-api/mark/next", pages.next_answer, methods=["POST"])
     return routes
 
 
@@ -71,7 +73,11 @@ class _Pages:
             "ruled": words.ruled,
             "last_figures": last_figures,
         }
-        self.jinja.globals |= {"project": context.project, "static": lambda name: f"/static/{name}"}
+        self.jinja.globals |= {
+            "project": context.project,
+            "static": lambda name: f"/static/{name}",
+            "types": context.recipe.error_types,
+        }
 
     def home(self) -> Response:
         """What serves and why, the circle, the last figures, the votes."""
@@ -96,6 +102,10 @@ class _Pages:
         open, foreseen = comparing.open_pairs(store, project), comparing.foreseen(store, project)
         asked = self.context.recipe.feedback.criteria
         return self._page("compare.html", "/compare", open=open, foreseen=foreseen, criteria=asked)
+
+    def mark(self) -> Response:
+        """One answer, whose errors are marked."""
+        return self._page("mark.html", "/mark")
 
     def runs(self) -> Response:
         """Every stage that logged something."""
@@ -163,6 +173,11 @@ class _Pages:
         """The next two answers for a rater, blind, and how far they are."""
         asked = parse(NextBody, body)
         return comparing.next_pair(self.store, self.project, asked.rater, asked.skipped)
+
+    def next_answer(self, body: Body) -> dict[str, Json]:
+        """The next answer for a rater to mark, and how many are left."""
+        asked = parse(NextBody, body)
+        return comparing.next_answer(self.store, self.project, asked.rater, asked.skipped)
 
     def _page(self, template: str, here: str, status: int = 200, **shown: Any) -> Response:
         return HTMLResponse(self.jinja.get_template(template).render(here=here, **shown), status)

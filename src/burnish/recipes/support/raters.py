@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import Literal
 
 from burnish.feedback import Reply
+from burnish.records import Mark
 
 _LISTS = tomllib.loads(files(__package__).joinpath("words.toml").read_text(encoding="utf-8"))
 THINGS = frozenset(" ".join(_LISTS["things"].values()).split())
@@ -148,6 +149,28 @@ def invents(question: str, answer: str) -> bool:
     return bool(numbers) or any(link.lower().rstrip(".,;!?)") not in asked for link in _LINK.findall(answer))
 
 
+def faults(question: str, answer: str, finished: bool = True) -> list[Mark]:
+    """The pieces of the answer that break the rule, by the name of its part; those of one part never overlap.
+
+    ``invents``: a number, link or e-mail address that the question does not hold. ``repeats``: four words in a row that
+    stood before. ``cut``: the whole answer, where it was cut off or ends without end punctuation.
+    """
+    asked, numbers = question.lower(), set(re.findall(r"\d+", question))
+    found = [m.span() for m in re.finditer(r"\d+", answer) if m.group() not in numbers]
+    found += [m.span() for m in _LINK.finditer(answer) if m.group().lower().rstrip(".,;!?)") not in asked]
+    known: set[tuple[str, ...]] = set()
+    again = []
+    said = list(_WORD.finditer(answer))
+    for run in (said[at : at + 4] for at in range(len(said) - 3)):
+        words_of_it = tuple(word.group().lower() for word in run)
+        if words_of_it in known:
+            again.append((run[0].start(), run[-1].end()))
+        known.add(words_of_it)
+    whole = [] if (finished and _COMPLETE.search(answer.strip())) or not answer else [(0, len(answer))]
+    pieces = {"invents": found, "repeats": again, "cut": whole}
+    return [Mark(*place, kind) for kind, places in pieces.items() for place in _joined(places)]
+
+
 def length_fits(answer: str) -> bool:
     """Whether the answer has 20 to 36 words."""
     return SHORTEST <= len(words(answer)) <= LONGEST
@@ -212,6 +235,16 @@ class Rater:
             return "tie"
         return "left" if noise < 1 / (1 + math.exp(-difference / self.temperature)) else "right"
 
+    def mark(self, question: str, reply: Reply, draw: str) -> list[Mark]:
+        """The faults that the rater finds: each is overlooked with the probability of a lapse."""
+        found = faults(question, reply.text, reply.finished)
+        names = (f"{draw}:{mark.kind}:{mark.start}" for mark in found)
+        return [
+            mark
+            for mark, name in zip(found, names, strict=True)
+            if _uniforms(self.seed, self.name, name)[0] >= self.lapse
+        ]
+
 
 def panel(seed: int, lapse: float = 0.05) -> tuple[tuple[Rater, ...], tuple[Rater, ...]]:
     """Five raters: three whose votes train, and two who never vote before they judge the outcome.
@@ -246,6 +279,17 @@ def _normal(seed: int, *names: str) -> float:
     """A standard normal number by Box and Muller."""
     first, second, _ = _uniforms(seed, *names)
     return math.sqrt(-2 * math.log(1 - first)) * math.cos(2 * math.pi * second)
+
+
+def _joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The places in order, those that share a character made one."""
+    done: list[tuple[int, int]] = []
+    for start, stop in sorted(places):
+        if done and start < done[-1][1]:
+            done[-1] = (done[-1][0], max(stop, done[-1][1]))
+        else:
+            done.append((start, stop))
+    return done
 
 
 def _grams(tokens: list[str], size: int) -> list[tuple[str, ...]]:
