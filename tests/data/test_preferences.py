@@ -90,7 +90,7 @@ def test_labels(tmp_path: Path, value: object, label: bool) -> None:
 
 BAD_ROWS = {
     "chosen and rejected are equal": {"prompt": ASK, "chosen": GOOD, "rejected": f" {GOOD}\n"},
-    "neither a rejected answer nor a label": {"prompt": ASK, "completion": GOOD},
+    "neither a rejected answer nor a label nor spans": {"prompt": ASK, "completion": GOOD},
     "the label 'maybe' is neither good nor bad": {"prompt": ASK, "completion": GOOD, "label": "maybe"},
     "the label '2' is neither good nor bad": {"prompt": ASK, "completion": GOOD, "label": 2},
     "the rejected answer is empty": {"prompt": ASK, "chosen": GOOD, "rejected": ""},

@@ -66,8 +66,8 @@ MUTATIONS = [
     Mutation(
         name="feedback: another correction under the same key is acknowledged",
         file=VOTING,
-        old='        if kept is not None and kept["text"] != text:',
-        new='        if kept is not None and kept["text"] is None:',
+        old="        if kept is not None and kept != written:",
+        new="        if kept is None:",
         tests="tests/feedback/test_voting.py::test_the_same_key_with_other_content_is_refused",
     ),
     Mutation(

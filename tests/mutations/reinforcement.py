@@ -12,8 +12,8 @@ MUTATIONS = [
     Mutation(
         "what single tokens earned comes with the last one",
         ALGORITHMS,
-        "dense = [0.0] * len(answer.ids) if self.dense_NGL is None else list(self.dense_NGL[n][g])",
-        "dense = [0.0] * len(answer.ids)",
+        "answer.supervised(nothing if self.dense_NGL is None else self.dense_NGL[n][g])",
+        "answer.supervised(nothing)",
         TESTS + "test_algorithms.py::test_what_single_tokens_earned_goes_to_them_where_credit_is_by_token",
     ),
     Mutation(

@@ -154,8 +154,8 @@ MUTATIONS = [
     ),
     Mutation(
         "pairs of one prompt chose the reward's parameters and measure it",
-        "src/burnish/training/reward.py",
-        'derive_seed(seed, "held out", pair.cluster)',
+        "src/burnish/training/judged.py",
+        'derive_seed(seed, "held out", cluster)',
         'derive_seed(seed, "held out", str(place))',
         TESTS + "test_reward.py::test_all_pairs_of_a_prompt_are_in_one_part",
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -62,10 +61,9 @@ def train_online(
 ) -> Record:
     """Improve ``start`` against a reward into a new version; the reference is ``start``, frozen.
 
-    The reward is the weighted sum of the recipe's parts, the learned one the mean of the models of ``rewards``, the
-    dense ones what ``spans`` reads.
-    ``watch`` is a reward model that the brake judges by; ``let_vote`` lets simulated raters vote on a campaign. Of the
-    checkpoints that the brake lets pass, the one that wins most against the start on dev prompts is kept.
+    The reward is the weighted sum of the recipe's parts: of learned ones the mean of ``rewards``, of dense ones what
+    ``spans`` reads. ``watch`` is the reward model that the brake judges by; ``let_vote`` lets simulated raters vote on
+    a campaign. Of the checkpoints that the brake lets pass, the one that wins most on dev prompts is kept.
 
     Raises:
         PartError: An own reward or credit function breaks its contract, or raises.
@@ -73,22 +71,17 @@ def train_online(
     assert recipe.rl is not None
     table = recipe.rl
     choices = rl_settings(recipe)
-    learned = [*rewards, *(record for record in (watch, spans) if record is not None)]
-    work = _work(recipe, start, learned, dataset, parts, choices)
+    work = _work(recipe, start, [*rewards, *filter(None, (watch, spans))], dataset, parts, choices)
 
     def make() -> Mapping[str, Json]:
         frozen = load_version(store, start, cache, progress=progress)
         loaded, own = adapted(recipe, frozen, work.seed)
-        choices.update(own)
         policy, task = loaded.model, task_for(recipe, loaded.renderer)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         require_exact(params)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows, table)
-        means, watching = _means(recipe, store, cache, frozen, rewards, watch, parts, task, params)
-        if spans is not None:
-            (marking,) = load_rewards(store, [spans], cache, like=frozen, kind=SpanModel)
-            means = replace(means, spans=SpanReader(marking, loaded.renderer))
+        means, watching = _means(recipe, store, cache, frozen, rewards, watch, spans, parts, task, params)
         reference, shared = _reference(frozen.model, [*means.learned, *watching], progress)
         rollouts = Rollouts(
             sampler=_sampler_of(table, policy, store.begin(work)),
@@ -110,7 +103,7 @@ def train_online(
         )
         dev = [Asked(task.prompt_ids(row), row) for row in store.datasets.rows(dataset.id, "dev")[:DEV_PROMPTS]]
         brake = _brake(rollouts, dev, watching, _fresh(recipe, store, work, start, task, let_vote), table)
-        return _train(recipe, work, loaded, rollouts, brake, store, progress, choices)
+        return _train(recipe, work, loaded, rollouts, brake, store, progress, choices | own)
 
     return store.once(work, make, progress=progress)
 
@@ -122,6 +115,7 @@ def _means(
     start: Loaded,
     rewards: Sequence[Record],
     watch: Record | None,
+    spans: Record | None,
     parts: Parts,
     task: ChatTask,
     params: Params,
@@ -133,7 +127,9 @@ def _means(
     models = [model.weighed(weights) for model in load_rewards(store, learned, cache, like=start)]
     answered = StartAnswers(lambda: Engine(start.model.merged(), slots=slots), params)
     centres = [weighed_centre(record.body, weights) for record in rewards]
-    means = Means(parts, task, models[: len(rewards)], centres, answered, store.path)
+    marking = load_rewards(store, [spans] if spans is not None else [], cache, like=start, kind=SpanModel)
+    reader = SpanReader(marking[0], task.renderer) if marking else None
+    means = Means(parts, task, models[: len(rewards)], centres, answered, store.path, reader)
     return means, models[len(rewards) :]
 
 

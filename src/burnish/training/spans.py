@@ -28,7 +28,7 @@ from burnish.training.adapting import adaptation, keyed_adapt
 from burnish.training.boundaries import keep_boundaries
 from burnish.training.judged import in_parts
 from burnish.training.passes import Learner, learn, watched
-from burnish.training.settings import keyed, shown, span_settings
+from burnish.training.settings import Choice, keyed, shown, span_settings
 
 VERSION = 1
 BUDGET = 832  # tokens in one forward, as the reward stage has
@@ -58,20 +58,8 @@ def train_spans(
     rows = [row for row in rows if row.marks is not None]
     votes = _votes(recipe, snapshot, store) if table.votes and snapshot is not None else []
     choices = span_settings(recipe, len(rows) + len(votes))
-    asked = keyed_adapt(recipe.adapt)
     parents = (start, *((snapshot,) if snapshot is not None and table.votes else ()), *((dataset,) if rows else ()))
-    work = Work(
-        kind="spans",
-        stage="spans",
-        version=VERSION,
-        settings={
-            "spans": table.model_dump(mode="json") | keyed(choices),
-            **({"adapt": asked} if asked else {}),
-        },
-        parents=parents,
-        seed=derive_seed(recipe.seed, "spans"),
-        project=recipe.name,
-    )
+    work = _work(recipe, parents, choices)
 
     def make() -> Mapping[str, Json]:
         loaded = load_version(store, start, cache, progress=progress)
@@ -103,6 +91,22 @@ def train_spans(
         }
 
     return store.once(work, make, progress=progress)
+
+
+def _work(recipe: Recipe, parents: tuple[Record, ...], choices: Mapping[str, Choice]) -> Work:
+    assert recipe.spans is not None
+    asked = keyed_adapt(recipe.adapt)
+    settings = {"spans": recipe.spans.model_dump(mode="json") | keyed(choices), **({"adapt": asked} if asked else {})}
+    seed = derive_seed(recipe.seed, "spans")
+    return Work(
+        kind="spans",
+        stage="spans",
+        version=VERSION,
+        settings=settings,
+        parents=parents,
+        seed=seed,
+        project=recipe.name,
+    )
 
 
 def _votes(recipe: Recipe, snapshot: Record, store: Store) -> list[Vote]:
