@@ -17,6 +17,20 @@ MUTATIONS = [
         TESTS + "test_preflight.py::test_layers_that_run_slowly_are_named_once_before_anything_is_spent",
     ),
     Mutation(
+        "a judge of the reward is looked for when reinforcement learning begins",
+        "src/burnish/pipeline/judging.py",
+        'any(part.kind == "judge" for part in recipe.rl.paid)',
+        "False",
+        TESTS + "test_rewards.py::test_nothing_is_spent_before_it_is_known_where_a_server_is",
+    ),
+    Mutation(
+        "a server that draws is looked for when reinforcement learning begins",
+        REFUSALS,
+        "        Served.of_host(project.folder)\n",
+        "        pass\n",
+        TESTS + "test_rewards.py::test_nothing_is_spent_before_it_is_known_where_a_server_is",
+    ),
+    Mutation(
         "the least memory is that of float32",
         "src/burnish/pipeline/price.py",
         "BYTES[host.dtype()]",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from burnish.pipeline import Project
 from pipeline.conftest import make_project
 from pipeline.test_circle import burnish, store_of
@@ -34,6 +36,25 @@ kind = "length"
 longest = 8
 weight = 0.5
 """
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ('[[rl.rewards]]\nkind = "judge"\nmodel = "m"\n', 'reward is a judge, and BURNISH_JUDGE_URL is ""'),
+        ('sampler = "server"\n', "needs BURNISH_SAMPLER_URL, which is ''"),
+    ],
+)
+def test_nothing_is_spent_before_it_is_known_where_a_server_is(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, added: str, said: str
+) -> None:
+    for name in ("BURNISH_JUDGE_URL", "BURNISH_SAMPLER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    recipe = make_project(tmp_path, tiny_model_folder)
+    recipe.write_text(recipe.read_text() + added)
+    for command in (("check", "--no-time"), ("train",)):
+        assert said in burnish(command[0], recipe, *command[1:], code=2)
+    assert not store_of(recipe).records("tiny", "version")
 
 
 def test_two_reward_models_and_a_rule_pay_together(tmp_path: Path, tiny_model_folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from burnish.config import Recipe
 from burnish.parts import credit_contract, environment_contract, examples_of, score_contract
 from burnish.pipeline.project import Project
 from burnish.records import Row
@@ -31,7 +30,6 @@ def contract_lines(project: Project, rows: Sequence[Row], prompts: Sequence[Row]
 
         _, values = method_of(project.recipe, own=parts.preference)
         kept.append(("own loss", parts.preference, own_contract(parts.preference, values)))
-    _require_judge(project.recipe)
     kept += [("own reward", part, score_contract(part, examples)) for part in parts.rewards.values()]
     if parts.environment and project.recipe.rl:
         table = project.recipe.rl
@@ -40,18 +38,6 @@ def contract_lines(project: Project, rows: Sequence[Row], prompts: Sequence[Row]
     if parts.credit:
         kept.append(("own credit", parts.credit, credit_contract(parts.credit.name, parts.credit)))
     return [f"{what} {part.name} ({_short(part.source)}): {', '.join(held)}: kept" for what, part, held in kept]
-
-
-def _require_judge(recipe: Recipe) -> None:
-    """A judge's address is known before anything is spent.
-
-    Raises:
-        ConfigError: A part of the reward is a judge, and the host names no endpoint.
-    """
-    if recipe.rl is not None and any(part.kind == "judge" for part in recipe.rl.paid):
-        from burnish.rewards.judge import Endpoint
-
-        Endpoint.of_host()
 
 
 def _short(source: str) -> str:

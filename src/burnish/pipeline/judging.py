@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from burnish.config import Recipe
 from burnish.errors import ConfigError
 from burnish.feedback import judge_votes
 from burnish.records import Row
@@ -40,14 +41,18 @@ def ask_judge(project: Project, campaign: str) -> None:
         project.progress.say(f"judge: no vote on {found.failed} of {of} pairs: {found.why}; the next run asks again")
 
 
-def require_judge(project: Project) -> None:
-    """Nothing is spent before it is known where the judge answers.
+def require_judge(recipe: Recipe) -> None:
+    """Nothing is spent before it is known where a judge answers, of comparisons or as a part of the reward.
 
     Raises:
         ConfigError: The recipe names a judge, and the host no endpoint.
     """
-    if project.recipe.feedback.judge is not None:
+    if recipe.feedback.judge is not None:
         _endpoint()
+    if recipe.rl is not None and any(part.kind == "judge" for part in recipe.rl.paid):
+        from burnish.rewards.judge import Endpoint
+
+        Endpoint.of_host()
 
 
 def _endpoint() -> Endpoint:

@@ -37,18 +37,22 @@ def require_possible(project: Project, rows: Rows) -> None:
         ModelError: [adapt] names what the base does not have, or leaves nothing to train; or the teacher is not there,
             or has another tokenizer.
         PartError: An own part cannot be loaded.
+        SamplingError: A server is to draw answers, and the host does not say where it is.
         StoreError: The recipe names a version that does not exist.
         TrainingError: The preference method or the reward does not fit the rows, a warm-up is not shorter than its run,
             or there is nothing to look at where the recipe asks for looks.
     """
     from burnish.models.skeleton import skeleton
+    from burnish.sampling import Served
     from burnish.training.adapting import fallback, require_adaptable
     from burnish.training.judged import require_pairs
 
     recipe = project.recipe
     check_rules(recipe.gate, recipe.evaluate.metrics)
     _ = project.parts, project.raters("train")
-    require_judge(project)
+    require_judge(recipe)
+    if recipe.rl is not None and recipe.rl.sampler == "server":
+        Served.of_host(project.folder)
     for _ in stage_settings(project, rows):
         pass
     if recipe.reward is not None and "rows" in recipe.reward.learn_from:
