@@ -16,7 +16,7 @@ from burnish.errors import ModelError
 from burnish.models.place import wide
 from burnish.models.teacher import Teacher, log_softmax
 
-CHUNK = 256  # positions whose logits exist at one time: 50 MB for a vocabulary of 49,152
+CHUNK = 128  # positions whose logits exist at one time: 25 MB for a vocabulary of 49,152
 
 
 @dataclass(frozen=True)
