@@ -101,7 +101,7 @@ MUTATIONS = [
     Mutation(
         name="full logits in training",
         file=HERE + "projection.py",
-        old="CHUNK = 256",
+        old="CHUNK = 128",
         new="CHUNK = 1 << 12",
         tests=TESTS + "projection.py::test_full_logits_are_never_built",
     ),

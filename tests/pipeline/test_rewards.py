@@ -41,7 +41,10 @@ weight = 0.5
 @pytest.mark.parametrize(
     ("added", "said"),
     [
-        ('[[rl.rewards]]\nkind = "judge"\nmodel = "m"\n', 'reward is a judge, and BURNISH_JUDGE_URL is ""'),
+        (
+            '[[rl.rewards]]\nkind = "learned"\n[[rl.rewards]]\nkind = "judge"\nmodel = "m"\n',
+            'reward is a judge, and BURNISH_JUDGE_URL is ""',
+        ),
         ('sampler = "server"\n', "needs BURNISH_SAMPLER_URL, which is ''"),
     ],
 )
