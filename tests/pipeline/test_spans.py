@@ -145,6 +145,7 @@ def test_the_check_counts_marked_answers_and_names_types_that_teach_nothing(trai
         ("per = ", "pattern = 'x'\nper = ", 'pattern belongs to kind = "format", not "spans"'),
         ("types = { rude", "types = { 'off topic' = 'clause', rude", "spans.types"),
         ('"sentence"', '"paragraph"', "spans.types"),
+        ("layers = 1", "layers = 3", "spans.layers: cannot train the last 3 layers: 2 can be"),
     ],
 )  # fmt: skip
 def test_a_recipe_that_cannot_mean_anything(

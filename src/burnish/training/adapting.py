@@ -56,7 +56,7 @@ def require_adaptable(recipe: Recipe, base: Base, module: Any, own: Mapping[str,
 
     Raises:
         ModelError: [adapt] names what is not there, freezes everything, or differs from the adapter that is continued;
-            or there are fewer layers than reward.layers.
+            or there are fewer layers than reward.layers or spans.layers.
     """
     new, _ = adaptation(recipe)
     if CONFIG in own and isinstance(new, Lora):
@@ -67,12 +67,13 @@ def require_adaptable(recipe: Recipe, base: Base, module: Any, own: Mapping[str,
         choose(adapter_parameters(carried), continued(lora, how), carried)
     else:
         _require_places(module, new)
-    if recipe.reward is not None:
-        try:
-            _require_places(module, replace(new, layers=recipe.reward.layers))
-        except ModelError as error:
-            where = "reward.layers" if error.where == "adapt.layers" else error.where
-            raise ModelError(error.what, where=where, mend=error.mend) from error
+    for stage, table in (("reward", recipe.reward), ("spans", recipe.spans)):
+        if table is not None:
+            try:
+                _require_places(module, replace(new, layers=table.layers))
+            except ModelError as error:
+                where = f"{stage}.layers" if error.where == "adapt.layers" else error.where
+                raise ModelError(error.what, where=where, mend=error.mend) from error
 
 
 def fallback(recipe: Recipe, module: Any) -> str:
