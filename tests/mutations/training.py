@@ -244,6 +244,13 @@ MUTATIONS = [
         TESTS + "test_brake.py::test_budgets_stop",
     ),
     Mutation(
+        "the noise of a few lengths ends a run",
+        "src/burnish/training/brake.py",
+        "if not (low <= self.length and high >= -self.length):",
+        "if not abs(moved) <= self.length:",
+        TESTS + "test_brake.py::test_budgets_stop",
+    ),
+    Mutation(
         "a mismatch of sampler and trainer goes unseen",
         ROLLOUTS,
         "if tokens >= MISMATCH_TOKENS and not mean <= limit:",

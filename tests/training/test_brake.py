@@ -24,7 +24,14 @@ from burnish.training.plan import Plan
 from burnish.training.rollouts import Rollouts
 
 WIDE = Budgets(1.0, 1.0, 1.0, 1.0)
-START = {"dev_kl": 0.0, "dev_length": 10.0, "dev_repetition": 0.1, "dev_distinct": 0.8}
+START = {"dev_kl": 0.0, "dev_repetition": 0.1, "dev_distinct": 0.8}
+
+
+def length(moved: float, low: float, high: float) -> dict[str, float]:
+    return {"dev_length_moved": moved, "dev_length_moved_low": low, "dev_length_moved_high": high}
+
+
+START |= length(0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +78,9 @@ def test_repetition_and_diversity_by_hand() -> None:
     [
         ({"dev_kl": 0.2}, "KL to the start is 0.200"),
         ({"dev_kl": math.nan}, "KL"),
-        ({"dev_length": 14.0}, "length moved by +40%"),
-        ({"dev_length": 6.0}, "length moved by -40%"),
-        ({"dev_length": math.nan}, "length"),
+        (length(0.4, 0.31, 0.5), r"length moved by +40% [+31%, +50%], over rl.stop_length = 30%"),
+        (length(-0.4, -0.5, -0.31), "length moved by -40%"),
+        (length(math.nan, math.nan, math.nan), "length"),
         ({"dev_repetition": 0.35}, "4-grams rose by 25%"),
         ({"dev_repetition": math.nan}, "4-grams"),
         ({"dev_distinct": 0.36}, "2-grams fell by 55%"),
@@ -83,8 +90,9 @@ def test_repetition_and_diversity_by_hand() -> None:
 def test_budgets_stop(moved: dict[str, float], said: str) -> None:
     budgets = Budgets(0.15, 0.3, 0.2, 0.5)
     assert said in (budgets.exceeded(START | moved, START) or "")
-    inside = {"dev_kl": 0.1, "dev_length": 12.9, "dev_repetition": 0.29, "dev_distinct": 0.41}
-    assert budgets.exceeded(inside, START) is None
+    inside = {"dev_kl": 0.1, "dev_repetition": 0.29, "dev_distinct": 0.41}
+    for near in (length(0.4, 0.29, 0.5), length(-0.4, -0.5, -0.29)):  # may as well be inside
+        assert budgets.exceeded(inside | near, START) is None
 
 
 def test_a_start_without_two_tokens_has_no_diversity_to_lose() -> None:
@@ -111,8 +119,9 @@ def test_budgets_are_checked_on_prompts_that_do_not_change(model: LanguageModel)
         seen = brake.look(step)
         brake.rollouts.window(step)
     assert brake.before["dev_length"] == seen["dev_length"]
-    brake.rollouts.state["before"]["dev_length"] *= 2
-    with pytest.raises(Stop, match="length"):
+    assert [seen[f"dev_length_moved{end}"] for end in ("", "_low", "_high")] == [0.0, 0.0, 0.0]
+    brake.rollouts.state["dev_lengths"] = [2 * length for length in brake.rollouts.state["dev_lengths"]]
+    with pytest.raises(Stop, match=r"length moved by -50% \[-5"):
         brake.look(6)
 
 

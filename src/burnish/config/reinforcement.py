@@ -137,7 +137,8 @@ class Rl(Paced):
         default=0.15, description="Stops when KL per token to the start version exceeds this."
     )
     stop_length: PositiveFloat = Field(
-        default=0.3, description="Stops when the mean length has moved by more than this share."
+        default=0.3,
+        description="Stops when the mean length has moved by more than this share, with its whole 95 % interval.",
     )
     stop_repetition: Share = Field(
         default=0.2, description="Stops when the share of repeated 4-grams has risen by more than this."

@@ -29,7 +29,8 @@ class Budgets:
     """How far the policy may go from its start.
 
     ``kl`` in nats per token; ``length`` and ``diversity`` as the share that the mean length may move by and that the
-    share of distinct 2-grams may fall by; ``repetition`` as what the share of repeated 4-grams may rise by.
+    share of distinct 2-grams may fall by; ``repetition`` as what the share of repeated 4-grams may rise by. Of the
+    length, whose mean over a few answers is a noisy one, the whole 95 % interval must lie outside.
     """
 
     kl: float
@@ -44,9 +45,10 @@ class Budgets:
         """
         if not now["dev_kl"] <= self.kl:
             return f"KL to the start is {now['dev_kl']:.3f} nats a token, over rl.stop_kl = {self.kl}"
-        moved = now["dev_length"] / start["dev_length"] - 1
-        if not abs(moved) <= self.length:
-            return f"the mean length moved by {moved:+.0%}, over rl.stop_length = {self.length:.0%}"
+        moved, low, high = (now[f"dev_length_moved{end}"] for end in ("", "_low", "_high"))
+        if not (low <= self.length and high >= -self.length):
+            said = f"the mean length moved by {moved:+.0%} [{low:+.0%}, {high:+.0%}]"
+            return f"{said}, over rl.stop_length = {self.length:.0%}"
         risen = now["dev_repetition"] - start["dev_repetition"]
         if not risen <= self.repetition:
             return f"repeated 4-grams rose by {risen:.0%}, over rl.stop_repetition = {self.repetition:.0%}"
@@ -84,6 +86,7 @@ class Brake:
         """
         measured = self.rollouts.measure(self.rollouts.sampler(), self.dev, 1, derive_seed(self.rollouts.seed, "dev"))
         figures: dict[str, Any] = _figures(measured)
+        figures |= self._moved(step, [float(len(group[0].drawn)) for group in measured.drawn])
         proxy_N = _by_prompt(self.dev, measured)
         self.rollouts.state.setdefault("before", dict(figures))  # of the first look, before any update
         why = self.budgets.exceeded(figures, self.before)
@@ -168,6 +171,15 @@ class Brake:
             return {}
         prompts, now_N, then_N = zip(*both, strict=True)
         return _with_interval(name, paired_bootstrap(now_N, then_N, prompts, seed=self._seed(step)))
+
+    def _moved(self, step: int, lengths_N: Sequence[float]) -> dict[str, float]:
+        """By which share of the start's mean length the answers to the same prompts are longer, with its interval."""
+        start_N = [float(length or 0) for length in self._start("dev_lengths", lengths_N)]
+        whole = sum(start_N) / len(start_N)
+        now_N, then_N = ([length / whole for length in lengths] for lengths in (lengths_N, start_N))
+        found = paired_bootstrap(now_N, then_N, range(len(start_N)), seed=self._seed(step))
+        low, high = (found.value if end is None else end for end in (found.low, found.high))
+        return {"dev_length_moved": found.value, "dev_length_moved_low": low, "dev_length_moved_high": high}
 
     def _seed(self, step: int) -> int:
         return derive_seed(self.rollouts.seed, "brake", str(step))

@@ -39,7 +39,7 @@ from burnish.training.rollouts import Rollouts
 from burnish.training.settings import Choice, rl_settings, said, shown
 from burnish.training.shared import SharedLayers, share_layers
 
-VERSION = 5
+VERSION = 6
 KEPT_SAMPLES = 3
 DEV_PROMPTS = 24  # answered before each rollout: enough for the budgets, and a fifth of a rollout's time
 WON = ("held_out", "dev_held_out_gain", "dev_win_share", "dev_votes_human", "dev_votes_simulated", "dev_votes_judge")
