@@ -1,6 +1,6 @@
-"""Three parts of reinforcement learning, each where it matters: what becomes of lengths, entropy and variance.
+"""Two parts of reinforcement learning, each where it matters: what becomes of lengths and of variance.
 
-    python benchmarks/effects.py [--only length entropy variance] [--seeds 5] [--first 0]
+    python benchmarks/effects.py [--only length variance] [--seeds 5] [--first 0]
 
 On the model and the prompts of ``small_tasks.py``. Prints a Markdown table of each and writes its curves beside
 ``docs/explanation/reinforcement.md``: means over seeds with 95 % intervals (Student's t). Settings were chosen on the
@@ -8,9 +8,6 @@ seeds from 100 on (``--first 100``), which write no file.
 
 - length: 1 where the first id of an answer has the prompt's remainder by 4, however long the answer goes on. Length is
   of no consequence, so what happens to it is the algorithm's doing.
-- entropy: the same with answers of one id; and a coin that pays whatever is said, so that nothing but the clip moves
-  the policy in one direction. A rollout has sixteen updates, so that ratios reach the clip: in logarithms 0.8 is
-  further from 1 than 1.2 is, and nearer than 1.28.
 - variance: an answer of twelve ids earns the share of them that are divisible by 4, all of it at its end.
 """
 
@@ -18,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,23 +57,6 @@ class Effect:
     panels: Sequence[tuple[str, Sequence[tuple[str, str, str]]]]
 
 
-def blocks(values: Sequence[float]) -> list[float]:
-    """The mean of every ``BLOCK`` values."""
-    return [mean(values[at : at + BLOCK]) for at in range(0, len(values), BLOCK)]
-
-
-def learn(table: Rl, seed: int, pay: Callable[..., Scores], **how: object) -> dict[str, list[float]]:
-    """Every figure that is logged with a rollout, rollout by rollout."""
-    figures: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        loop, rollouts = student(table, seed, pay, Path(folder), schedule="constant", **how)  # type: ignore[arg-type]
-        for step in range(table.updates):
-            found = loop.update(step, rollouts.window(step))
-            for name in ("reward", "entropy/entropy") if "reward" in found else ():
-                figures.setdefault(name, []).append(found[name])
-    return figures
-
-
 LENGTHS = {
     "mean of answers (GRPO)": {"algorithm": "grpo", "aggregate": "sequence", "clip": (0.2, 0.2), "kl": 0.0},
     "Dr. GRPO": {"algorithm": "dr_grpo"},
@@ -96,7 +75,11 @@ def lengths(variant: str, seed: int) -> Curves:
         return scores
 
     table = Rl(updates=160, prompts=8, group=8, **LENGTHS[variant])  # type: ignore[arg-type]
-    learn(table, seed, pay, longest=LONGEST, stop_ids=STOPS, learning_rate=2e-3)
+    with tempfile.TemporaryDirectory() as folder:
+        pace = {"longest": LONGEST, "stop_ids": STOPS, "learning_rate": 2e-3, "schedule": "constant"}
+        loop, rollouts = student(table, seed, pay, Path(folder), **pace)
+        for step in range(table.updates):
+            loop.update(step, rollouts.window(step))
     found: dict[str, list[float]] = {"wrong": [], "right": [], "ratio": []}
     for at in range(0, len(told), BLOCK):
         block = [one for rollout in told[at : at + BLOCK] for one in rollout]
@@ -104,26 +87,6 @@ def lengths(variant: str, seed: int) -> Curves:
         for name, value in (("wrong", wrong), ("right", right), ("ratio", wrong / right)):
             found[name].append(value)
     return found
-
-
-CLIPS = {"0.2 and 0.2": (0.2, 0.2), "0.2 and 0.28": (0.2, 0.28)}
-
-
-def entropies(variant: str, seed: int) -> Curves:
-    """The entropy and the reward on the task, and the entropy where a coin pays."""
-    coin = random.Random(seed)
-
-    def pay(asked: list[Asked], samples: list[list[Sample]], *_: object) -> Scores:
-        total = [[float(coin.random() < 0.5) for _ in group] for group in samples]
-        return Scores(total, {}, [list(range(len(group))) for group in samples])
-
-    table = Rl(
-        algorithm="dapo", clip=CLIPS[variant], overlong=0.0, dynamic_sampling=0, inner_epochs=16, minibatches=1,
-        updates=640, prompts=8, group=8,
-    )  # fmt: skip
-    task, luck = learn(table, seed, score), learn(table, seed, pay)
-    found = {"task": task["entropy/entropy"], "reward": task["reward"], "luck": luck["entropy/entropy"]}
-    return {name: blocks(values) for name, values in found.items()}
 
 
 ANSWER, LOOKS = 12, 16  # ids of an answer; rollouts of which a look takes the gradient's variance
@@ -135,23 +98,28 @@ def paid_late(asked: list[Asked], samples: list[list[Sample]], *_: object) -> Sc
     return Scores(total, {}, [list(range(len(group))) for group in samples])
 
 
-def noise(loop: Loop, rollouts: Rollouts, seed: int) -> dict[str, float]:
-    """The policy gradient's variance over its squared mean, with the value head and with the mean reward in its place.
+TRACES = {"lambda 1": 1.0, "lambda 0.95": 0.95}
 
-    One and the same policy and answers; the sum of the variances of all entries, of gradients of one rollout each.
+
+def noise(loop: Loop, rollouts: Rollouts, seed: int) -> dict[str, float]:
+    """The policy gradient's variance with the value head over that with the mean reward in its place, by lambda.
+
+    One and the same policy and answers; the sum of the variances of all entries, of gradients of one rollout each. With
+    lambda 1 both are the same gradient but for their noise.
     """
     assert rollouts.critic is not None
     objective = Objective(loop.parameters, loop.forward, [policy_term(clip=(0.2, 0.2))], 1024, False, Workers())
     policy = [parameter for name, parameter in loop.parameters.items() if not name.startswith("value.")]
-    found: dict[str, list[torch.Tensor]] = {"value": [], "plain": []}
+    found: dict[str, list[torch.Tensor]] = {"plain": [], **{name: [] for name in TRACES}}
     for look in range(LOOKS):
         measured = rollouts.measure(rollouts.sampler(), rollouts.prompts, 8, 1000 * seed + look)
         trees = with_values(measured.trees, rollouts.critic)
         earned = [reward for group in measured.scores.total for reward in group]
         values = [list(answer.streams["value"]) for tree in trees for answer in tree.answers]
         rewards = [[0.0] * (len(values_L) - 1) + [reward] for reward, values_L in zip(earned, values, strict=True)]
+        pairs = list(zip(rewards, values, strict=True))
         advantages = {
-            "value": [a for both in zip(rewards, values, strict=True) for a in gae.advantages(*both)],
+            **{name: [a for both in pairs for a in gae.advantages(*both, trace=t)] for name, t in TRACES.items()},
             "plain": [reward - mean(earned) for reward, values_L in zip(earned, values, strict=True) for _ in values_L],
         }
         for name, flat in advantages.items():
@@ -161,27 +129,28 @@ def noise(loop: Loop, rollouts: Rollouts, seed: int) -> dict[str, float]:
             found[name].append(torch.cat([p.grad.flatten() for p in policy if p.grad is not None]))
     for parameter in loop.parameters.values():
         parameter.grad = None
-    spread = {name: torch.stack(found[name]).var(0).sum() for name in found}
-    signal = {name: torch.stack(found[name]).mean(0).square().sum() - spread[name] / LOOKS for name in found}
-    return {name: float(spread[name] / signal[name]) for name in found}
+    spread = {name: float(torch.stack(found[name]).var(0).sum()) for name in found}
+    return {name: spread[name] / spread["plain"] for name in TRACES}
 
 
 PACE: Mapping[str, Mapping[str, object]] = {
-    "ppo": {"inner_epochs": 1, "value_weight": 1.0, "value_clip": "off"},
+    "ppo": {"value_weight": 1.0, "value_clip": "off"},
     "reinforce++": {},
 }
+INNER = 4  # updates of a rollout
 
 
 def variances(variant: str, seed: int) -> Curves:
-    """The reward by rollout; of PPO's run also the gradient's noise before every tenth rollout."""
-    table = Rl(algorithm=variant, updates=120, prompts=8, group=8, **PACE[variant])  # type: ignore[arg-type]
-    found: dict[str, list[float]] = {"reward": [], "value": [], "plain": []}
+    """The reward by rollout; of PPO's run also the gradient's noise before every tenth one."""
+    inner = {"inner_epochs": INNER, "minibatches": 1}
+    table = Rl(algorithm=variant, updates=60 * INNER, prompts=8, group=8, **inner, **PACE[variant])  # type: ignore[arg-type]
+    found: dict[str, list[float]] = {"reward": [], **{name: [] for name in TRACES}}
     with tempfile.TemporaryDirectory() as folder:
         loop, rollouts = student(
             table, seed, paid_late, Path(folder), longest=ANSWER, learning_rate=1e-3, schedule="constant"
         )
         for step in range(table.updates):
-            if variant == "ppo" and step and step % (2 * BLOCK) == 0:
+            if variant == "ppo" and step % (INNER * BLOCK) == 0:
                 for name, value in noise(loop, rollouts, seed).items():
                     found[name].append(value)
             figures = loop.update(step, rollouts.window(step))
@@ -200,24 +169,13 @@ EFFECTS = {
             ("Length of wrong over that of right answers", [(name, name, "ratio") for name in LENGTHS]),
         ],
     ),
-    "entropy": Effect(
-        "Entropy by rollout, with the upper clip at 0.2 and at 0.28",
-        entropies,
-        tuple(CLIPS),
-        range(BLOCK, 41, BLOCK),
-        [
-            ("Entropy where a coin pays, nats", [(name, name, "luck") for name in CLIPS]),
-            ("Entropy on the task, nats", [(name, name, "task") for name in CLIPS]),
-            ("Reward on the task", [(name, name, "reward") for name in CLIPS]),
-        ],
-    ),
     "variance": Effect(
         "Noise of the policy gradient and reward by rollout, with and without a value head",
         variances,
         tuple(PACE),
-        range(BLOCK, 60, BLOCK),
+        range(0, 60, BLOCK),
         [
-            ("Gradient: variance / squared mean", [("value head", "ppo", "value"), ("none", "ppo", "plain")]),
+            ("Variance of the gradient, with over without", [(name, "ppo", name) for name in TRACES]),
             ("Reward", [("value head", "ppo", "reward"), ("none", "reinforce++", "reward")]),
         ],
     ),

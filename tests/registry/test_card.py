@@ -47,6 +47,16 @@ def test_the_base_has_a_card_too(tmp_path: Path):
     assert card.startswith("# support@0") and "made from" not in card
 
 
+def test_what_was_before_training_stands_before_what_came_after(tmp_path: Path):
+    desk = Desk(tmp_path)
+    figures = {"after": {"loss": 1.0}, "before": {"loss": 2.0}, "updates": 3}
+    body = {**desk.rl.body, "figures": figures}
+    made = desk.store.once(Work("version", "rl", 1, {"told": True}, (desk.sft,), 0, PROJECT), lambda: body)
+    assert [name for name, _ in registry.stage_figures(made)] == ["before", "after", "updates"]
+    card = registry.card(desk.store, made)
+    assert card.index("- before: loss 2.00") < card.index("- after: loss 1.00")
+
+
 def test_registry_and_gates_do_without_torch():
     code = "import sys, burnish.registry, burnish.evaluation\nassert not {'torch', 'transformers'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

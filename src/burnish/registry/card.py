@@ -24,7 +24,7 @@ def card(store: Store, record: Record) -> str:
     said += _data([r for r in family.ancestors if r.kind == "dataset"])
     said += _feedback([r for r in family.ancestors if r.kind == "snapshot"])
     said += _section("Settings", _settings(record.body["settings"]))
-    said += _section("Figures of the stage", [f"- {n}: {_said(value)}" for n, value in record.body["figures"].items()])
+    said += _section("Figures of the stage", [f"- {name}: {_said(value)}" for name, value in stage_figures(record)])
     said += ["", "## Verdict", ""]
     verdicts = [r for r in family.descendants if r.kind == "verdict" and r.body["candidate"] == record.id]
     if not verdicts:
@@ -36,6 +36,11 @@ def card(store: Store, record: Record) -> str:
     if judged is not None and "simulated" in judged.body["votes"]:
         said += ["", SIMULATED]
     return "\n".join([*said, ""])
+
+
+def stage_figures(record: Record) -> list[tuple[str, Json]]:
+    """What a version's stage measured, by name; what was before training comes first."""
+    return sorted(record.body["figures"].items(), key=lambda item: item[0] != "before")
 
 
 def _section(title: str, found: list[str]) -> list[str]:

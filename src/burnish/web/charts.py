@@ -73,6 +73,13 @@ KNOWN = (
     ),
     Panel("Length", "Mean length of the answers.", ("length", "dev_length"), "tokens", BOTH),
     Panel(
+        "Length moved",
+        "By which share of the start's length the answers to the dev prompts are longer; the brake reads the interval.",
+        ("dev_length_moved", "dev_length_moved_low", "dev_length_moved_high"),
+        "share",
+        ("moved", "interval from", "interval to"),
+    ),
+    Panel(
         "Loss on written answers",
         "Negative log-likelihood of the training answers.",
         ("likelihood", "chosen"),

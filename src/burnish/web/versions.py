@@ -138,7 +138,7 @@ def _facts(store: Store, record: Record, family: Lineage) -> Iterable[tuple[str,
     for snapshot in [r for r in family.ancestors if r.kind == "snapshot"][-1:]:
         cast = snapshot.body["by_source"]
         yield "votes", ", ".join(f"{number:,} {source}" for source, number in sorted(cast.items())) or "none"
-    for name, value in body["figures"].items():
+    for name, value in registry.stage_figures(record):
         yield name.replace("_", " "), _plain(value)
     for name, value in body["settings"].items():
         yield name.replace("_", " "), _plain(value)
