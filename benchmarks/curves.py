@@ -101,6 +101,8 @@ def _panel(panel: Panel, left: int) -> list[str]:
         points = " ".join(at(*point) for point in zip(line.x, line.y, strict=True))
         dash = f' stroke-dasharray="{DASHES[n]}"' if DASHES[n] else ""
         found.append(f'<polyline class="line c{n}" points="{points}"{dash}/>')
+        if not line.name:  # the title says what it is
+            continue
         key = left + LEFT + n * (WIDE - LEFT - RIGHT) // len(panel.lines)
         found.append(f'<line class="line c{n}" x1="{key}" y1="25" x2="{key + 22}" y2="25"{dash}/>')
         found.append(f'<text x="{key + 26}" y="29">{escape(line.name)}</text>')
