@@ -15,7 +15,7 @@ def test_cross_entropy_of_the_segments_and_of_no_other_token() -> None:
     logits = torch.tensor([0.0, math.log(3), 5.0, -math.log(3)], requires_grad=True)
     found = spans(logits, torch.tensor([1.0, 0.0, -1.0, 1.0]))
     # p = 1/2, 3/4, 1/4: -log(1/2) - log(1/4) - log(1/4)
-    assert float(found.total) == pytest.approx(math.log(2) + 2 * math.log(4))
+    assert found.total.item() == pytest.approx(math.log(2) + 2 * math.log(4))
     assert found.units == 3.0
     found.total.backward()
     assert logits.grad is not None and logits.grad.tolist() == pytest.approx([-0.5, 0.75, 0.0, -0.75])
