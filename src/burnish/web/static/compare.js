@@ -1,5 +1,6 @@
 // Blind comparison: two answers, no names, one key press.
 
+import { folded, paragraph } from "./asked.js";
 import { json } from "./http.js";
 import { askRater } from "./rater.js";
 
@@ -45,20 +46,7 @@ function show(state) {
   item.key = crypto.randomUUID();
 }
 
-function said({ role, content }) {
-  const line = document.createElement("p");
-  line.className = role === "user" ? "said" : "said soft";
-  line.textContent = content;
-  return line;
-}
-
-function folded({ title, text }) {
-  const details = document.createElement("details");
-  const summary = document.createElement("summary");
-  summary.textContent = title || "Document";
-  details.append(summary, said({ role: "user", content: text }));
-  return details;
-}
+const said = ({ role, content }) => paragraph(content, role === "user" ? "said" : "said soft");
 
 function foreseen(found) {
   at("foreseen").hidden = !found;

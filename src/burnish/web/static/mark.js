@@ -1,5 +1,6 @@
 // Marking: select a piece of the answer, press the key of its error, store.
 
+import { folded, paragraph } from "./asked.js";
 import { json } from "./http.js";
 import { askRater } from "./rater.js";
 
@@ -163,21 +164,6 @@ async function next(words) {
   draw();
   answer.focus({ preventScroll: true });
   window.scrollTo({ top: 0 });
-}
-
-function paragraph(text) {
-  const line = document.createElement("p");
-  line.className = "said";
-  line.textContent = text;
-  return line;
-}
-
-function folded({ title, text }) {
-  const details = document.createElement("details");
-  const summary = document.createElement("summary");
-  summary.textContent = title || "Document";
-  details.append(summary, paragraph(text));
-  return details;
 }
 
 const store = () => attempt(async () => {
