@@ -5,9 +5,9 @@
 QA_FEEDBACK holds ``feedback-400.json`` and ``answers.json``: 400 questions of allenai/FineGrainedRLHF (Wu et al. 2023,
 arXiv:2306.01693, Apache-2.0), each with passages, a human answer, four sampled answers, the six human comparisons of
 these and the marked errors of the first one. TARGET gets ``train.jsonl``, ``marked.jsonl`` (the same rows, and the
-first sampled answers with their marked errors), ``test.jsonl``, ``preferences.jsonl``, ``preferences-marked.jsonl``
-(the same comparisons, and the first answers with their errors in the paper's three groups), ``judged.json`` (all that
-was said about the held-out answers) and the recipes.
+first sampled answers with their marked errors), ``test.jsonl``, ``preferences.jsonl`` (comparisons, and the first
+answers with their errors in the paper's three groups), ``judged.json`` (all that was said about the held-out answers)
+and the recipes.
 
 A prompt is at most 320 tokens: the question, and of its passages the sentences that share the most words with the
 answers, in their order. An answer is at most 80 tokens: its first whole sentences. 80 questions, drawn by a fixed seed,
@@ -160,8 +160,7 @@ def main(source: Path, target: Path) -> None:
         "train": train,
         "marked": [*train, *first],
         "test": test,
-        "preferences": preferences,
-        "preferences-marked": [*preferences, *told],
+        "preferences": [*preferences, *told],
     }
     for name, rows in files.items():
         (target / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import combinations, permutations
 from pathlib import Path
@@ -123,8 +123,9 @@ class Parts:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
-        path = self.folder / f"{name}.json"
+    def __call__(self, name: str, of: Sequence[Record], make: Callable[[], Any]) -> Any:
+        """The part ``name`` of these records, as JSON gives it back."""
+        path = self.folder / f"{name}-{digest_of([record.id for record in of])[:16]}.json"
         if not path.exists():
             half = path.with_suffix(".part")
             half.write_text(json.dumps(make(), allow_nan=False))
@@ -165,10 +166,13 @@ def features(
 
 
 def paid_by_marks(
-    project: Project, sft: Loaded, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[Sequence[int]]]
+    project: Project,
+    record: Record,
+    sft: Loaded,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[Sequence[int]]],
 ) -> list[list[float]]:
-    """What the recipe's dense parts alone pay for answers, an answer's sum."""
-    record = project.store.records(project.recipe.name, "spans")[-1]
+    """What the recipe's dense parts alone pay for answers, an answer's sum; ``record`` is of what learned them."""
     (model,) = load_rewards(project.store, [record], project.cache, like=sft, kind=SpanModel)
     read, rl = SpanReader(model, sft.renderer), project.recipe.rl
     asked = [Prompt(ids, Row((), None, number)) for number, ids in enumerate(prompts, 1)]
@@ -193,45 +197,41 @@ def judged(
     )
 
 
-def measured(project: Project, folder: Path) -> dict[str, ByQuestion]:
-    """Every figure of a trained seed, question by question; its parts are kept below ``folder``."""
+def measured(project: Project, made: Mapping[str, Record], parts: Parts) -> dict[str, ByQuestion]:
+    """Every figure of a trained seed, whose records are ``made``, question by question."""
     recipe, store, cache = project.recipe, project.store, project.cache
     asked = json.loads((project.folder / "judged.json").read_text())
-    last = {stage: _last(project, stage) for stage in ("sft", "rl")}
-    parts = Parts(folder / f"{last['rl'].id}-{digest_of(asked)[:8]}")  # of these versions and questions, no others
-    sft, rl = (load_version(store, record, cache, progress=project.progress) for record in last.values())
+    versions = {"sft": made["sft"], "rl": made["candidate"]}
+    sft, rl = (load_version(store, record, cache, progress=project.progress) for record in versions.values())
     prompts = [sft.renderer.prompt([Message("user", item["prompt"])]) for item in asked]
     known = [[sft.renderer.answer(text) for text in item["answers"]] for item in asked]
-    learned = load_rewards(store, [store.records(recipe.name, "reward")[-1]], cache, like=sft)[0]
-    scores = parts("reward", lambda: score_answers(learned, prompts, known))
+    learned = load_rewards(store, [made["reward"]], cache, like=sft)[0]
+    scores = parts("reward", [made["reward"]], lambda: score_answers(learned, prompts, known))
     longest = recipe.evaluate.max_new_tokens
     said = {
-        name: parts(f"said-{name}", partial(sampled, version, prompts, longest, recipe.seed))
+        name: parts("said", [versions[name]], partial(sampled, version, prompts, longest, recipe.seed))
         for name, version in (("sft", sft), ("rl", rl))
     }
-    by_judges = parts("judges", lambda: judged(sft, prompts, asked, said))
+    both = list(versions.values())
+    by_judges = parts("judges", both, lambda: judged(sft, prompts, asked, said))
     length = {name: [fmean(len(s["ids"]) for s in group) for group in groups] for name, groups in said.items()}
     cut = {name: [fmean(s["why"] == "length" for s in group) for group in groups] for name, groups in said.items()}
-    marks = parts("marks", partial(paid_by_marks, project, sft, prompts, known)) if recipe.spans is not None else None
+    spans = [made["spans"]] if "spans" in made else []
+    marks = [parts("marks", spans, partial(paid_by_marks, project, record, sft, prompts, known)) for record in spans]
     return {
         "reward": agreement(scores, asked),
-        **({"marks": agreement(marks, asked)} if marks is not None else {}),
+        **({"marks": agreement(marks[0], asked)} if marks else {}),
         "ceiling": ceiling(asked),
         "longer": agreement([[float(len(ids)) for ids in group] for group in known], asked),
         "judges": agreement(by_judges["known"], asked),
         "wins": wins(by_judges["rl"], by_judges["sft"]),
-        "kl": list(parts("kl", lambda: kl(sft, prompts, said["rl"]))),
+        "kl": list(parts("kl", both, lambda: kl(sft, prompts, said["rl"]))),
         "length": [a - b for a, b in zip(length["rl"], length["sft"], strict=True)],
         "length_sft": list(length["sft"]),
         "length_rl": list(length["rl"]),
         "cut": [a - b for a, b in zip(cut["rl"], cut["sft"], strict=True)],
-        "updates": [float(last["rl"].body["figures"]["updates"])] * len(asked),
+        "updates": [float(made["candidate"].body["figures"]["updates"])] * len(asked),
     }
-
-
-def _last(project: Project, stage: str) -> Record:
-    versions = project.store.records(project.recipe.name, "version")
-    return next(version for version in reversed(versions) if version.body["stage"] == stage)
 
 
 def lines(seeds: Sequence[dict[str, ByQuestion]]) -> list[str]:
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, help="train and measure this one; without it, pool what is measured")
     arguments = parser.parse_args(argv)
     project = Project(arguments.recipe)
-    folder = project.folder / "report" / project.recipe.name
+    folder = project.folder / "report" / arguments.recipe.stem
     if arguments.seed is None:
         found = sorted(folder.glob("seed-*.json"))
         if not found:
@@ -260,8 +260,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("\n".join(lines([json.loads(path.read_text()) for path in found])))
         return
     run = project.with_seed(arguments.seed)
-    run.train()
-    figures = measured(run, folder)
+    made = run.train().records
+    asked = digest_of(json.loads((project.folder / "judged.json").read_text()))
+    figures = measured(run, made, Parts(folder.parent / f"parts-{asked[:8]}"))
+    folder.mkdir(exist_ok=True)
     (folder / f"seed-{arguments.seed}.json").write_text(json.dumps(figures))
     print("\n".join(lines([figures])))
 

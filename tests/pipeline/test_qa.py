@@ -83,7 +83,8 @@ def test_held_out_questions_are_in_no_training_file(qa, prepared: Path) -> None:
     learned = {row["prompt"] for name in ("train", "marked", "preferences") for row in rows(prepared / f"{name}.jsonl")}
     assert len(held) == 10 and len(learned) == 40 and not held & learned
     assert held == {row["prompt"] for row in rows(prepared / "test.jsonl")}
-    assert len(rows(prepared / "preferences.jsonl")) == 40 * 3
+    judged = rows(prepared / "preferences.jsonl")
+    assert sum("chosen" in row for row in judged) == 40 * 3 and sum("completion" in row for row in judged) == 40
     marks = [row for row in rows(prepared / "marked.jsonl") if row.get("spans")]
     assert len(marks) == pytest.approx(20, abs=6)
     assert all((span["start"], span["end"]) == (0, 3) for row in marks for span in row["spans"])
@@ -114,7 +115,13 @@ def test_marks_are_put_into_the_groups_of_the_paper(qa) -> None:
 def test_a_dense_reward_from_marks_is_trained_and_measured(
     qa, prepared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from burnish.pipeline import Project
+
+    project = Project(prepared / "qa.toml").with_seed(0)
+    project.train("reward")
     qa.report.main([str(prepared / "qa-spans.toml"), "--seed", "0"])
+    made = [record.body.get("stage", record.kind) for record in project.store.records("qa")]
+    assert made.count("sft") == made.count("reward") == made.count("spans") == 1  # found, not made again
     figures = json.loads((prepared / "report" / "qa-spans" / "seed-0.json").read_text())
     assert set(figures) == set(qa.report.TITLES) and len(set(figures["marks"])) > 1
     assert "dense reward: agrees with people" in capsys.readouterr().out
