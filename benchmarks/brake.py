@@ -131,7 +131,7 @@ def run(seed: int, gamed: Sequence[int], updates: int, folder: Path, to_the_end:
     policy = model_of(seed)
     prompts = [Asked([n % WORDS, n // WORDS], Row((Message("user", str(n)),), None, n + 1)) for n in range(48)]
     rollouts = Rollouts(
-        sampler=lambda: Engine(policy.merged(), slots=64), reference=policy.frozen_copy(), score=score,
+        sampler=lambda: Engine(policy, slots=64), reference=policy.frozen_copy(), score=score,
         plan=plan_of(table, KL, LENGTH), keep=lambda *_: [], prompts=prompts[:24], prompts_per_rollout=8, group=8,
         params=Params(1.0, 1.0, LENGTH, seed), seed=seed,
     )  # fmt: skip

@@ -107,7 +107,7 @@ def best(project: Project) -> None:
     task = task_for(project.recipe, loaded.renderer)
     prompts = [task.prompt_ids(row) for row in rows]
     params = Params(1.0, 1.0, task.max_new_tokens, project.recipe.seed, loaded.renderer.stop_ids)
-    samples = Engine(loaded.model.merged(), slots=128).sample(prompts, BEST_OF, params, progress=Plain())
+    samples = Engine(loaded.model, slots=128).sample(prompts, BEST_OF, params, progress=Plain())
     reward = load_reward(store, store.records(project.recipe.name, "reward")[-1], project.cache)
     rewards = score_answers(reward, prompts, [[s.ids for s in group] for group in samples])
     score = project.score

@@ -39,6 +39,7 @@ from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Engine, Params, Sample
 from burnish.training.algorithms import ALGORITHMS
 from burnish.training.loop import Loop, Settings
+from burnish.training.online import BUDGET
 from burnish.training.plan import Inner, Leash, Plan
 from burnish.training.rollouts import Rollouts
 
@@ -118,7 +119,7 @@ def rollouts_of(
 
     def sampler() -> TimedSampler:
         with clock.part("weights"):
-            return TimedSampler(Engine(policy.merged(), slots=size.prompts * size.group), clock)
+            return TimedSampler(Engine(policy, slots=size.prompts * size.group), clock)
 
     def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], *_: Any) -> Scores:
         words = [[float(len(set(renderer.text(sample.ids).split()))) for sample in group] for group in samples]
@@ -146,7 +147,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=8)
     parser.add_argument(
-        "--budget", type=int, default=Settings.budget, help="tokens in one forward; default: the stage's"
+        "--budget", type=int, default=BUDGET, help="tokens in one forward; default: the stage's"
     )
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--small", action="store_true")

@@ -44,7 +44,7 @@ class Sides:
         rendered = [renderer.prompt([Message("user", question)]) for question in questions]
         self.prompts = [ids[: LENGTH - 8] + ids[-8:] for ids in rendered if len(ids) >= LENGTH][:number]
         self.plain = plain
-        self.engines = {weights: Engine(base.merged(), slots=number, weights=weights) for weights in ENGINES}
+        self.engines = {weights: Engine(base, slots=number, weights=weights) for weights in ENGINES}
 
     def generate(self, cache: str, seed: int, new: int = NEW, keep: bool = False) -> Drawn:
         """What transformers draws; logprobs only where they are kept, which takes its time."""

@@ -73,7 +73,7 @@ def student(
     plan = plan_of(table, 0.0, longest)
     learner = Critic(policy) if plan.critic else policy
     rollouts = Rollouts(
-        sampler=lambda: Engine(policy.merged(), slots=table.prompts * table.group),
+        sampler=lambda: Engine(policy, slots=table.prompts * table.group),
         reference=policy.frozen_copy(),
         score=pay,
         plan=plan,

@@ -136,7 +136,7 @@ class Parts:
 def sampled(version: Loaded, prompts: Sequence[Sequence[int]], longest: int, seed: int) -> list[list[dict[str, Any]]]:
     """``SAMPLES`` answers to each question."""
     params = Params(1.0, 1.0, longest, seed, version.renderer.stop_ids)
-    groups = Engine(version.model.merged(), slots=64).sample(prompts, SAMPLES, params, progress=Plain())
+    groups = Engine(version.model, slots=64).sample(prompts, SAMPLES, params, progress=Plain())
     return [[{"ids": s.ids, "logprobs": s.logprobs, "why": s.finish_reason} for s in group] for group in groups]
 
 

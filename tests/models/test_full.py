@@ -126,7 +126,7 @@ def test_an_adapter_on_full_weights_is_saved_with_them(store, tiny, full, render
 
 
 def test_the_sampler_draws_from_them(full):
-    sample = Engine(full.merged(), slots=2).sample([[5, 6, 7]], 1, Params(1.0, 1.0, 4, 0, (0,)))[0][0]
+    sample = Engine(full, slots=2).sample([[5, 6, 7]], 1, Params(1.0, 1.0, 4, 0, (0,)))[0][0]
     row = pack([Tree([5, 6, 7], (Answer(list(sample.ids), [1.0] * len(sample.ids)),))], 100)[0]
     assert torch.allclose(full.logp(row).logp_S, torch.tensor(sample.logprobs), atol=1e-4)
 

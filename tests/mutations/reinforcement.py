@@ -10,6 +10,13 @@ TESTS = "tests/training/"
 
 MUTATIONS = [
     Mutation(
+        "the sampler's copy of the weights stays while others need memory",
+        ROLLOUTS,
+        "        engine = self.sampler()\n",
+        '        engine = self.state["engine"] = self.sampler()\n',
+        TESTS + "test_rollouts.py::test_the_engine_and_its_weights_are_gone_before_anything_else_runs",
+    ),
+    Mutation(
         "what single tokens earned comes with the last one",
         ALGORITHMS,
         "answer.supervised(nothing if self.dense_NGL is None else self.dense_NGL[n][g])",

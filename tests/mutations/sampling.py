@@ -8,6 +8,20 @@ HERE, TESTS = "src/burnish/sampling/", "tests/sampling/test_"
 
 MUTATIONS = [
     Mutation(
+        name="sampler: a layer is laid out without its adapter",
+        file=HERE + "decoder.py",
+        old="detach(layer, merge=True)",
+        new="detach(layer, merge=False)",
+        tests=TESTS + "trainer.py::test_the_trainer_computes_what_the_engine_stored",
+    ),
+    Mutation(
+        name="sampler: an adapter of another kind is drawn from slowly",
+        file=HERE + "engine.py",
+        old="(model.frozen_copy, model.merged)",
+        new="(model.frozen_copy,)",
+        tests=TESTS + "trainer.py::test_the_trainer_computes_what_the_engine_stored",
+    ),
+    Mutation(
         name="sampler: a weight beyond 16 bits is cut without a word",
         file=HERE + "packed.py",
         old="fits = kind is not HalfLinear or bool(linear.weight.abs().max() <= HALF_MOST)",

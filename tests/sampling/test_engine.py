@@ -378,11 +378,8 @@ def test_a_layer_that_does_not_ask_the_engine_is_refused(build: Build) -> None:
         Engine(model, weights="plain")
 
 
-def test_the_engine_is_a_sampler_and_takes_a_model_by_its_module(build: Build, prompts: list[list[int]]) -> None:
-    class Holder:
-        module = build()
-
-    sampler: Sampler = Engine(Holder())
+def test_the_engine_is_a_sampler(build: Build, prompts: list[list[int]]) -> None:
+    sampler: Sampler = Engine(build())
     said: list[tuple[int, int]] = []
 
     class Ear:

@@ -16,10 +16,11 @@ from burnish.sampling import MISMATCH_LIMIT, Engine, Params, Sample, mismatch
 PROMPTS = [[7, 30, 12, 5], [7, 30, 12, 5, 9, 1, 44, 80], [250] * 30]
 
 
-@pytest.fixture
-def adapted(tiny_model_folder: Path, tmp_path: Path) -> LanguageModel:
+@pytest.fixture(params=["lora", "dora"])
+def adapted(tiny_model_folder: Path, tmp_path: Path, request: pytest.FixtureRequest) -> LanguageModel:
     """A model with an adapter that changes its answers."""
-    model = LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path), lora=Lora(rank=4), trainable=True)
+    lora = Lora(rank=4, method=request.param)
+    model = LanguageModel.load(resolve_base(str(tiny_model_folder), tmp_path), lora=lora, trainable=True)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters().values():
         parameter.data.normal_(std=0.15, generator=generator)
@@ -41,7 +42,8 @@ def trained(model: LanguageModel, groups: list[list[Sample]], temperature: float
 
 
 def test_the_trainer_computes_what_the_engine_stored(adapted: LanguageModel) -> None:
-    engine = Engine(adapted.merged(), slots=8)
+    engine = Engine(adapted, slots=8)
+    assert engine.weights == "exact"  # laid out, whatever the adapter
     groups = engine.sample(PROMPTS, 18, Params(temperature=0.8, max_new_tokens=40))
     sampled = [x for group in groups for s in group for x in s.logprobs]
     assert len(sampled) >= 2000
@@ -51,10 +53,10 @@ def test_the_trainer_computes_what_the_engine_stored(adapted: LanguageModel) -> 
     assert mismatch(sampled, trained(adapted.sibling(), groups, 0.8)) > MISMATCH_LIMIT
 
 
-def test_an_engine_does_not_touch_the_model_that_it_was_merged_from(adapted: LanguageModel) -> None:
+def test_an_engine_does_not_touch_the_model_that_it_was_made_of(adapted: LanguageModel) -> None:
     groups = [[Sample((4, 8, 15, 16), (0.0,) * 4, "length")] for _ in PROMPTS]
     before = trained(adapted, groups, 1.0)
-    engine = Engine(adapted.merged())
+    engine = Engine(adapted)
     engine.sample(PROMPTS, 2, Params(max_new_tokens=4))
     assert trained(adapted, groups, 1.0) == before
     assert all(parameter.requires_grad for parameter in adapted.parameters().values())

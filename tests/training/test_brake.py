@@ -52,7 +52,7 @@ def by_variety(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], scal
 
 def brake_of(model: LanguageModel, budgets: Budgets = WIDE, **changed: Any) -> Brake:
     rollouts = Rollouts(
-        sampler=lambda: Engine(model.merged(), slots=8),
+        sampler=lambda: Engine(model, slots=8),
         reference=model.frozen_copy(),
         score=by_variety,
         plan=Plan(ALGORITHMS["grpo"].credit(Knobs())),

@@ -72,7 +72,7 @@ def one_update(
         return Scores(total, {}, [list(range(len(group))) for group in total])
 
     rollouts = Rollouts(
-        sampler=lambda: sampler or Engine(policy.merged(), slots=4),
+        sampler=lambda: sampler or Engine(policy, slots=4),
         reference=policy.frozen_copy(),
         score=score,
         plan=plan,

@@ -122,7 +122,7 @@ def test_ids_stay_as_they_were_sampled(renderer: Renderer, model: LanguageModel)
     ((found,),) = episodes(renderer).play(engine, asked(renderer, ROWS[:1]), 1, Params())
     assert found.ids[: len(letters)] == tuple(letters) and found.said[0].content == " the"
     assert engine.prompts[2][0][: len(engine.prompts[1][0])] == engine.prompts[1][0]  # a prefix, turn by turn
-    real = Engine(model.merged(), slots=4)
+    real = Engine(model, slots=4)
     params = Params(1.0, 1.0, 6, 3, renderer.stop_ids)
     groups = episodes(renderer).play(real, asked(renderer), 2, params)
     for prompt, sample in zip(asked(renderer), (group[1] for group in groups), strict=True):
@@ -285,7 +285,7 @@ def test_a_rollout_of_episodes_is_replayed_whole(model: LanguageModel, renderer:
 
     def rollouts() -> Rollouts:
         return Rollouts(
-            sampler=lambda: Engine(model.merged(), slots=8),
+            sampler=lambda: Engine(model, slots=8),
             reference=model.frozen_copy(),
             score=score,
             plan=Plan(ALGORITHMS["grpo"].credit(Knobs())),

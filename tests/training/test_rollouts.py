@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,7 +43,7 @@ def asked(*prompts: list[int]) -> list[Asked]:
 
 def rollouts_of(model: LanguageModel, **changed: Any) -> Rollouts:
     values: dict[str, Any] = {
-        "sampler": lambda: Engine(model.merged(), slots=8),
+        "sampler": lambda: Engine(model, slots=8),
         "reference": model.frozen_copy(),
         "score": by_length,
         "plan": GRPO,
@@ -71,7 +72,7 @@ def test_figures_by_hand(model: LanguageModel) -> None:
         [Sample((5, 6), (-1.0, -2.0), "stop"), Sample((5, 6), (-1.0, -2.0), "stop")],
         [Sample((7,), (-0.5,), "length"), Sample((7, 8, 9), (-1.0, -1.0, -1.0), "stop")],
     ]
-    measured = rollouts_of(model).measure(Fixed(groups), asked([5], [6]), 2, 0)
+    measured = rollouts_of(model, sampler=lambda: Fixed(groups)).measure(asked([5], [6]), 2, 0)
     trees, learned = GRPO.lesson(measured, 0.0)
     figures = measured.figures()
     assert figures["reward"] == figures["reward/variety"] == pytest.approx((2 + 2 + 1 + 3) / 4)
@@ -88,8 +89,8 @@ def test_figures_by_hand(model: LanguageModel) -> None:
 def test_an_answer_without_a_reward_leaves_its_group(model: LanguageModel) -> None:
     groups = [[Sample((n,), (-1.0,), "stop") for n in (5, 6, 7)], [Sample((n,), (-1.0,), "stop") for n in (8, 9, 10)]]
     scores = Scores([[1.0, 3.0], [2.0]], {"judge": [[1.0, 3.0], [2.0]]}, [[0, 2], [1]], None, {"judge": 3}, "no answer")
-    rollouts = rollouts_of(model, score=lambda *_: scores)
-    measured = rollouts.measure(Fixed(groups), asked([5], [6]), 3, 0, 0)
+    rollouts = rollouts_of(model, score=lambda *_: scores, sampler=lambda: Fixed(groups))
+    measured = rollouts.measure(asked([5], [6]), 3, 0, 0)
     (trees, _), figures = GRPO.lesson(measured, 0.0), measured.figures()
     assert measured.drawn == groups  # people still read all of them
     assert [[a.ids for a in tree.answers] for tree in trees] == [[(5,), (7,)]]  # one answer alone teaches nothing
@@ -97,11 +98,27 @@ def test_an_answer_without_a_reward_leaves_its_group(model: LanguageModel) -> No
     assert (figures["reward"], figures["reward/judge"], figures["reward/judge/failed"]) == (2.0, 2.0, 3.0)
     look = Scores([[], [2.0]], {"judge": [[], [2.0]]}, [[], [0]], None, {"judge": 1})
     alone = Fixed([group[:1] for group in groups])
-    looked = rollouts_of(model, score=lambda *_: look).measure(alone, asked([5], [6]), 1, 0)
+    looked = rollouts_of(model, score=lambda *_: look, sampler=lambda: alone).measure(asked([5], [6]), 1, 0)
     assert looked.figures()["reward"] == 2.0  # in a look no group is needed
     none = Scores([[], []], {"judge": [[], []]}, [[], []], None, {"judge": 6}, "the judge is not there")
     with pytest.raises(TrainingError, match="no prompt of 2 has 2 answers with a reward: the judge is not there"):
-        rollouts_of(model, score=lambda *_: none).measure(Fixed(groups), asked([5], [6]), 3, 0, 0)
+        rollouts_of(model, score=lambda *_: none, sampler=lambda: Fixed(groups)).measure(asked([5], [6]), 3, 0, 0)
+
+
+def test_the_engine_and_its_weights_are_gone_before_anything_else_runs(model: LanguageModel) -> None:
+    alive: list[weakref.ref[Engine]] = []
+
+    def sampler() -> Engine:
+        engine = Engine(model, slots=8)
+        alive.append(weakref.ref(engine))
+        return engine
+
+    def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], *given: Any) -> Scores:
+        assert [engine() for engine in alive] == [None] * len(alive)
+        return by_length(asked, samples, *given)
+
+    rollouts_of(model, sampler=sampler, score=score).window(0)
+    assert len(alive) == 1
 
 
 def test_a_rollout_is_replayed_whole(model: LanguageModel) -> None:
@@ -176,8 +193,7 @@ def test_what_a_part_measures_is_a_mean_over_all_draws(model: LanguageModel) -> 
 
     two, four = ([Asked(prompt.ids, prompt.row) for prompt in asked(*[[5]] * n)] for n in (2, 4))
     rollouts = rollouts_of(model, score=score)
-    engine = rollouts.sampler()
-    together = rollouts.measure(engine, two, 3, 0, 0) + rollouts.measure(engine, four, 3, 1, 0)
+    together = rollouts.measure(two, 3, 0, 0) + rollouts.measure(four, 3, 1, 0)
     assert together.figures()["reward/learned/uncertainty"] == pytest.approx((6 * 1.0 + 12 * 4.0) / 18)
 
 

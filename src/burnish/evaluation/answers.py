@@ -63,7 +63,7 @@ def _answer(
     progress: Progress,
     examples: Sequence[Row],
 ) -> None:
-    engine = Engine(loaded.model.merged(), slots=min(SLOTS, len(missing)))
+    engine = Engine(loaded.model, slots=min(SLOTS, len(missing)))
     owners = {
         engine.submit(Request(task.prompt_ids(row, examples), params, (row.number,))): (id, row) for id, row in missing
     }

@@ -109,7 +109,7 @@ def _answers(
     if len(known) < 2 * len(rows):
         loaded = load_version(store, version, cache)
         task = task_for(recipe, loaded.renderer)
-        engine = Engine(loaded.model.merged(), slots=SLOTS)
+        engine = Engine(loaded.model, slots=SLOTS)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         prompts = [task.prompt_ids(row) for row in rows]
         samples = engine.sample(prompts, 2, params, progress=progress)

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from burnish.models.adapters import detach
 from burnish.models.attention import refuse
-from burnish.models.layer import LINEARS, fits
+from burnish.models.layer import fits
+from burnish.models.memory import release
 from burnish.sampling.cache import Plan, SlotCache, attend
 from burnish.sampling.packed import ROUNDING, ROUNDINGS, HalfLinear, Int8Linear, Weights, twin
 
@@ -24,9 +26,13 @@ TRIAL = 6  # tokens on which the first layer is compared with its twin
 
 
 class Layer:
-    """One decoder layer, with weights of its own: the layer that it was made of is not needed any more."""
+    """One decoder layer, with weights of its own: the layer that it was made of is not needed any more.
+
+    An adapter on it is folded in, here and not before: never are two copies of all layers there.
+    """
 
     def __init__(self, layer: Any, weights: Weights) -> None:
+        detach(layer, merge=True)
         attention, mlp = layer.self_attn, layer.mlp
         self.index, self.scale, self.head = int(attention.layer_idx), float(attention.scaling), int(attention.head_dim)
         self.queries = attention.q_proj.out_features // self.head
@@ -61,9 +67,10 @@ class Decoder:
         self._layers = [first]
         layers = self._trunk.layers
         del layers[0]
-        while len(layers):  # each goes as soon as it is laid out: never two copies of all of them
+        while len(layers):  # each goes as soon as it is laid out
             self._layers.append(Layer(layers.pop(0), weights))
         self._head = module.lm_head = twin(module.lm_head, weights)
+        release()
 
     @classmethod
     def of(cls, module: Any, weights: Weights) -> Decoder | None:
@@ -71,7 +78,7 @@ class Decoder:
         layers = getattr(getattr(module, "model", None), "layers", [])
         if weights == "plain" or not layers or refuse(module.config) or type(module.lm_head) is not nn.Linear:
             return None
-        if module.device.type != "cpu" or not all(map(_plain, layers)):
+        if module.device.type != "cpu" or not all(map(fits, layers)):
             return None
         first = Layer(layers[0], weights)
         products = (first.qkv, first.out, first.gate_up, first.down)
@@ -94,10 +101,6 @@ class Decoder:
             hidden_TD = layer(hidden_TD, cos_T1E, sin_T1E, plan)
         logits_NV: Tensor = self._head(_normed(hidden_TD[last], self._trunk.norm))
         return logits_NV
-
-
-def _plain(layer: Any) -> bool:
-    return fits(layer) and all(type(layer.get_submodule(name)) is nn.Linear for name in LINEARS)
 
 
 def _joined(linears: list[nn.Linear], weights: Weights) -> nn.Module:

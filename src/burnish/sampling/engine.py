@@ -21,6 +21,7 @@ from torch import Tensor
 
 from burnish.errors import SamplingError
 from burnish.models.attention import window
+from burnish.models.language import LanguageModel
 from burnish.progress import Progress, Silent
 from burnish.records import FinishReason
 from burnish.sampling.cache import ATTENTION, Plan, SlotCache
@@ -66,8 +67,9 @@ class Engine:
     """Continuous batching over a slot cache; one thread only.
 
     Args:
-        model: A causal language model of transformers, or an object that holds one as ``module``, with any adapter
-            merged. The engine owns it from here on: it switches its attention, lays out its weights and takes it apart.
+        model: The policy, which stays as it is: what it has of its own is copied, and an adapter folded in. Or a causal
+            language model of transformers, which the engine owns from here on: it switches its attention, lays out its
+            weights and takes it apart.
         slots: Most requests that decode at a time.
         max_length: Most tokens of a prompt and its answer, within the model's context (and its sliding window, if it
             has one). Memory grows as needed.
@@ -82,24 +84,20 @@ class Engine:
 
     def __init__(
         self,
-        model: Any,
+        model: LanguageModel | Any,
         slots: int = 64,
         max_length: int | None = None,
         prefill: int = 256,
         weights: Weights = "exact",
     ) -> None:
-        module = getattr(model, "module", model)
+        module = model.module if isinstance(model, LanguageModel) else model
         if slots < 1 or prefill < 1:
             raise SamplingError(f"slots {slots} and prefill {prefill} must be 1 or more")
         config = module.config.get_text_config()
         self.max_length = _longest(config, max_length)
         self.slots, self.prefill = slots, prefill
         self._vocabulary, self._layers = int(config.vocab_size), int(config.num_hidden_layers)
-        self._module = module.eval()
-        self._module.set_attn_implementation(ATTENTION)
-        self._decoder = Decoder.of(self._module, weights)
-        if self._decoder is None:
-            pack_weights(self._module, weights)
+        self._module, self._decoder = _laid_out(model, weights)
         self._cache = SlotCache(slots)
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []  # by slot
@@ -364,6 +362,23 @@ class Engine:
         if last is not gone:
             self._cache.copy(end, slot, last.cached)
             self._running[slot] = last
+
+
+def _laid_out(model: LanguageModel | Any, weights: Weights) -> tuple[Any, Decoder | None]:
+    """The module that the engine owns, and its decoder where it is of a known form.
+
+    The decoder folds a plain adapter in, layer by layer; any other one is folded before.
+    """
+    ways = (model.frozen_copy, model.merged) if isinstance(model, LanguageModel) else (lambda: model,)
+    for way in ways:
+        made = way()
+        module = made.module if isinstance(made, LanguageModel) else made
+        module.eval().set_attn_implementation(ATTENTION)
+        decoder = Decoder.of(module, weights)
+        if decoder is not None:
+            return module, decoder
+    pack_weights(module, weights)
+    return module, None
 
 
 def _longest(config: Any, wanted: int | None) -> int:

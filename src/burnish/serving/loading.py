@@ -34,6 +34,6 @@ def loader(store: Store, cache: Path | None = None, slots: int = SLOTS, max_leng
         loaded = load_version(store, record, cache, like=like)  # replays the version's probe
         if not loaded.model.changed:  # one with weights of its own has no base to share
             like = loaded.model
-        return Loaded(Engine(loaded.model.merged(), slots=slots, max_length=max_length), loaded.renderer)
+        return Loaded(Engine(loaded.model, slots=slots, max_length=max_length), loaded.renderer)
 
     return load

@@ -84,7 +84,7 @@ class Brake:
         Raises:
             Stop: It is outside its budgets, or a judge's shares have turned.
         """
-        measured = self.rollouts.measure(self.rollouts.sampler(), self.dev, 1, derive_seed(self.rollouts.seed, "dev"))
+        measured = self.rollouts.measure(self.dev, 1, derive_seed(self.rollouts.seed, "dev"))
         figures: dict[str, Any] = _figures(measured)
         figures |= self._moved(step, [float(len(group[0].drawn)) for group in measured.drawn])
         proxy_N = _by_prompt(self.dev, measured)

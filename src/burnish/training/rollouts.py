@@ -10,6 +10,7 @@ import torch
 
 from burnish.errors import TrainingError
 from burnish.models.language import LanguageModel
+from burnish.models.memory import release
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs, Term, TermResult
 from burnish.records import Row
@@ -98,42 +99,45 @@ class Rollouts:
     def figures(self) -> Mapping[str, Any]:
         return self._figures
 
-    def measure(
-        self, engine: Sampler, asked: Sequence[Asked], n: int, seed: int, rollout: int | None = None
-    ) -> Measured:
+    def measure(self, asked: Sequence[Asked], n: int, seed: int, rollout: int | None = None) -> Measured:
         """Sample ``n`` answers to each prompt, score them, and run those with a reward under the start version.
 
         ``rollout`` is the number of a rollout, None for a look.
         """
         if self.shared is not None:
             self.shared.forget()
-        params = replace(self.params, seed=seed)
-        if self.episodes is None:
-            drawn = engine.sample([prompt.ids for prompt in asked], n, params)
-        else:
-            drawn = self.episodes.play(engine, asked, n, params)
+        drawn = self._sampled(asked, n, replace(self.params, seed=seed))
+        release()
         graded = drawn if rollout is None or self.shown is None else with_shown(drawn, asked, self.shown)
         scores = self.score(asked, graded, self.state.setdefault("scales", {}), rollout)
         paid, samples, scores = rewarded(asked, graded, scores, least=min(n, 2))
         trees, temperature = as_trees([prompt.ids for prompt in paid], samples), self.params.temperature
         if self.trainer is not None:
             trees = with_trainer(trees, self.trainer, temperature)
-        return Measured(samples, scores, with_reference(trees, self.reference, temperature), drawn)
+        trees = with_reference(trees, self.reference, temperature)
+        release()
+        return Measured(samples, scores, trees, drawn)
 
-    def _collect(self, rollout: int, step: int) -> list[Tree]:
-        """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so.
+    def _sampled(self, asked: Sequence[Asked], n: int, params: Params) -> list[list[Sample]]:
+        """``n`` answers to each prompt, by an engine of their own.
 
-        The engine is fresh: one that has answered other prompts computes in other shapes, and its logprobs differ from
-        those of a resumed run in the last bits.
+        One that has answered other prompts computes in other shapes, and its logprobs differ from those of a resumed
+        run in the last bits; and its copy of the weights is gone before anything else needs memory.
         """
         engine = self.sampler()
+        if self.episodes is not None:
+            return self.episodes.play(engine, asked, n, params)
+        return engine.sample([prompt.ids for prompt in asked], n, params)
+
+    def _collect(self, rollout: int, step: int) -> list[Tree]:
+        """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
         chosen = self._chosen(rollout)
-        drawn = self._draw(engine, rollout, 0, chosen)
+        drawn = self._draw(rollout, 0, chosen)
         for draw in range(1, self.plan.draws + 1):
             missing = self.prompts_per_rollout - len(self._telling(drawn))
             if missing <= 0:
                 break
-            drawn += self._draw(engine, rollout, draw, self._others(rollout, draw, missing))
+            drawn += self._draw(rollout, draw, self._others(rollout, draw, missing))
         telling = self._telling(drawn)
         silent = [n for n in range(len(drawn.trees)) if n not in telling]
         kept = drawn.at(sorted([*telling, *silent][: self.prompts_per_rollout]))
@@ -150,9 +154,9 @@ class Rollouts:
         }
         return trees
 
-    def _draw(self, engine: Sampler, rollout: int, draw: int, chosen: Sequence[int]) -> Measured:
+    def _draw(self, rollout: int, draw: int, chosen: Sequence[int]) -> Measured:
         seed = derive_seed(self.seed, "rollout", str(rollout), *([str(draw)] if draw else []))
-        return self.measure(engine, [self.prompts[i] for i in chosen], self.group, seed, rollout)
+        return self.measure([self.prompts[i] for i in chosen], self.group, seed, rollout)
 
     def _telling(self, measured: Measured) -> list[int]:
         """Where the groups are whose rewards teach something."""
