@@ -146,9 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=8)
-    parser.add_argument(
-        "--budget", type=int, default=BUDGET, help="tokens in one forward; default: the stage's"
-    )
+    parser.add_argument("--budget", type=int, default=BUDGET, help="tokens in one forward; default: the stage's")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--small", action="store_true")
     a = parser.parse_args()

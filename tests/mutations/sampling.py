@@ -8,6 +8,13 @@ HERE, TESTS = "src/burnish/sampling/", "tests/sampling/test_"
 
 MUTATIONS = [
     Mutation(
+        name="sampler: equal prompts that stand apart are run each time",
+        file=HERE + "engine.py",
+        old="equal.setdefault(tuple(prompt), [])",
+        new="equal.setdefault((*prompt, i), [])",
+        tests=TESTS + "engine.py::test_equal_prompts_are_run_once_wherever_they_stand",
+    ),
+    Mutation(
         name="sampler: a layer is laid out without its adapter",
         file=HERE + "decoder.py",
         old="detach(layer, merge=True)",

@@ -378,6 +378,17 @@ def test_a_layer_that_does_not_ask_the_engine_is_refused(build: Build) -> None:
         Engine(model, weights="plain")
 
 
+def test_equal_prompts_are_run_once_wherever_they_stand(build: Build) -> None:
+    one, other = [7, 30, 12, 5, 9], [8, 44, 2, 6, 1]
+    engine, run = Engine(build(), slots=1), []
+    forward = engine._forward
+    engine._forward = lambda plan, last: run.append(len(plan.ids)) or forward(plan, last)
+    made = engine.sample([one, other, one, other], 1, Params(max_new_tokens=1))
+    assert run == [5, 1, 5, 1]  # of the second one only the last token, for its logits
+    alone = Engine(build(), slots=1).sample([one, other], 1, Params(max_new_tokens=1))
+    assert [made[0], made[1]] == alone
+
+
 def test_the_engine_is_a_sampler(build: Build, prompts: list[list[int]]) -> None:
     sampler: Sampler = Engine(build())
     said: list[tuple[int, int]] = []

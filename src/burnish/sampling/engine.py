@@ -194,7 +194,7 @@ class Engine:
     def sample(
         self, prompts: Sequence[Sequence[int]], n: int, params: Params, progress: Progress | None = None
     ) -> list[list[Sample]]:
-        """``n`` samples for each prompt, in the order of the prompts.
+        """``n`` samples for each prompt, in the order of the prompts; equal prompts are run once.
 
         Sample j of prompt i draws from its own stream of numbers (seed, i, j): slots and order do not change it.
 
@@ -204,7 +204,10 @@ class Engine:
         if not self.idle:
             raise SamplingError("the engine has other requests", mend="sample with an engine of its own")
         progress = progress or Silent()
-        keys = [(i, j) for i in range(len(prompts)) for j in range(n)]
+        equal: dict[tuple[int, ...], list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            equal.setdefault(tuple(prompt), []).append(i)
+        keys = [(i, j) for alike in equal.values() for i in alike for j in range(n)]  # the next one finds its tokens
         try:
             owners = {self.submit(Request(prompts[i], params, (i, j))): (i, j) for i, j in keys}
             made = self._collect(owners, progress)
