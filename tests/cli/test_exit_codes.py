@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from pathlib import Path
 
@@ -102,3 +103,14 @@ def test_an_example_is_ready_to_check(
     code, text = run(capsys, "init", "--example", "support", "--folder", "demo")
     assert code == 0 and "demo/support.toml" in text
     assert (tmp_path / "demo" / "train.jsonl").exists()
+
+
+def test_nobody_there_to_answer_is_no_interrupted_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    Path("rows.csv").write_text("question,answer\nWho?,Me.\nWhat?,That.\n")
+    code, text = run(capsys, "init", "--data", "rows.csv", "--folder", "new")
+    assert code == 130 and "nothing was done; --yes answers every question" in text and "stages" not in text
+    assert not Path("new").exists()

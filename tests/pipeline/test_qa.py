@@ -224,3 +224,17 @@ def test_spans_weigh_nothing_in_the_recipe_with_marks(prepared: Path) -> None:
     project.train("sft")
     figures = project.store.records("qa-marks", "version")[-1].body["figures"]
     assert 40 < figures["rows"] <= 80  # two answers to a question
+
+
+@pytest.mark.parametrize("recipe", ["qa", "qa-spans"])
+def test_the_measured_seeds_of_the_docs_are_pooled_where_they_lie(
+    qa, recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = sorted((QA / "report" / recipe).glob("seed-*.json"))
+    assert measured
+    qa.report.main([str(QA / f"{recipe}.toml")])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{len(measured)} seed") and "80 held-out questions" in printed
+    documented = (QA.parents[1] / "docs" / "results-qa.md").read_text()
+    reward = next(line for line in printed.splitlines() if line.startswith("reward model"))
+    assert reward.split()[5].lstrip("+") in documented

@@ -46,7 +46,10 @@ def _run(arguments: list[str]) -> int:
     except BurnishError as error:
         print(f"burnish: {error}", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:  # at a question: a no, Ctrl-C, or nobody there to answer
+        print("\nburnish: not agreed to, nothing was done; --yes answers every question", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
         print(
             "\nburnish: interrupted; finished stages are kept, `burnish run` goes on from there",
             file=sys.stderr,
