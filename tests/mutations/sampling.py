@@ -23,7 +23,7 @@ MUTATIONS = [
     ),
     Mutation(
         name="sampler: an adapter of another kind is drawn from slowly",
-        file=HERE + "engine.py",
+        file=HERE + "decoder.py",
         old="(model.frozen_copy, model.merged)",
         new="(model.frozen_copy,)",
         tests=TESTS + "trainer.py::test_the_trainer_computes_what_the_engine_stored",

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from burnish.models.adapters import detach
 from burnish.models.attention import refuse
+from burnish.models.language import LanguageModel
 from burnish.models.layer import fits
 from burnish.models.memory import release
-from burnish.sampling.cache import Plan, SlotCache, attend
-from burnish.sampling.packed import ROUNDING, ROUNDINGS, HalfLinear, Int8Linear, Weights, twin
+from burnish.sampling.cache import ATTENTION, Plan, SlotCache, attend
+from burnish.sampling.packed import ROUNDING, ROUNDINGS, HalfLinear, Int8Linear, Weights, pack_weights, twin
 
 TRIAL = 6  # tokens on which the first layer is compared with its twin
 
@@ -101,6 +102,23 @@ class Decoder:
             hidden_TD = layer(hidden_TD, cos_T1E, sin_T1E, plan)
         logits_NV: Tensor = self._head(_normed(hidden_TD[last], self._trunk.norm))
         return logits_NV
+
+
+def laid_out(model: LanguageModel | Any, weights: Weights) -> tuple[Any, Decoder | None]:
+    """The module that the engine owns, and its decoder where it is of a known form.
+
+    The decoder folds a plain adapter in, layer by layer; any other one is folded before.
+    """
+    ways = (model.frozen_copy, model.merged) if isinstance(model, LanguageModel) else (lambda: model,)
+    for way in ways:
+        made = way()
+        module = made.module if isinstance(made, LanguageModel) else made
+        module.eval().set_attn_implementation(ATTENTION)
+        decoder = Decoder.of(module, weights)
+        if decoder is not None:
+            return module, decoder
+    pack_weights(module, weights)
+    return module, None
 
 
 def _joined(linears: list[nn.Linear], weights: Weights) -> nn.Module:

@@ -24,10 +24,10 @@ from burnish.models.attention import window
 from burnish.models.language import LanguageModel
 from burnish.progress import Progress, Silent
 from burnish.records import FinishReason
-from burnish.sampling.cache import ATTENTION, Plan, SlotCache
-from burnish.sampling.decoder import Decoder
+from burnish.sampling.cache import Plan, SlotCache
+from burnish.sampling.decoder import laid_out
 from burnish.sampling.draw import Columns, draw
-from burnish.sampling.packed import Weights, pack_weights
+from burnish.sampling.packed import Weights
 from burnish.sampling.request import Event, NonFiniteLogits, Params, Request, Sample
 
 
@@ -97,7 +97,7 @@ class Engine:
         self.max_length = _longest(config, max_length)
         self.slots, self.prefill = slots, prefill
         self._vocabulary, self._layers = int(config.vocab_size), int(config.num_hidden_layers)
-        self._module, self._decoder = _laid_out(model, weights)
+        self._module, self._decoder = laid_out(model, weights)
         self._cache = SlotCache(slots)
         self._waiting: deque[_Running] = deque()
         self._running: list[_Running] = []  # by slot
@@ -365,23 +365,6 @@ class Engine:
         if last is not gone:
             self._cache.copy(end, slot, last.cached)
             self._running[slot] = last
-
-
-def _laid_out(model: LanguageModel | Any, weights: Weights) -> tuple[Any, Decoder | None]:
-    """The module that the engine owns, and its decoder where it is of a known form.
-
-    The decoder folds a plain adapter in, layer by layer; any other one is folded before.
-    """
-    ways = (model.frozen_copy, model.merged) if isinstance(model, LanguageModel) else (lambda: model,)
-    for way in ways:
-        made = way()
-        module = made.module if isinstance(made, LanguageModel) else made
-        module.eval().set_attn_implementation(ATTENTION)
-        decoder = Decoder.of(module, weights)
-        if decoder is not None:
-            return module, decoder
-    pack_weights(module, weights)
-    return module, None
 
 
 def _longest(config: Any, wanted: int | None) -> int:
