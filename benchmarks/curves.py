@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -42,6 +43,17 @@ class Panel:
     x: str
     lines: Sequence[Line]
     marks: Sequence[tuple[float, str]] = ()
+
+
+def seeds_asked(description: str | None) -> range:
+    """The seeds that the command line asks for; only from 0 on do they make a file."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="The first seed; with another one than 0 no file is made.")
+    arguments = parser.parse_args()
+    if not 2 <= arguments.seeds <= 10:
+        parser.error("--seeds: an interval needs 2 to 10")
+    return range(arguments.first, arguments.first + arguments.seeds)
 
 
 def over_seeds(name: str, x: Sequence[float], runs: Sequence[Sequence[float]]) -> Line:

@@ -11,7 +11,6 @@ from 100 on (``--first 100``), which write no file.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from curves import Panel, mean_and_half, over_seeds, write
+from curves import Panel, mean_and_half, over_seeds, seeds_asked, write
 from linear import Linear, training
 
 from burnish.config import Rl
@@ -57,14 +56,8 @@ def entropies(clip: tuple[float, float], seed: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first", type=int, default=0, help="The first seed; with another one than 0 no file is made.")
-    arguments = parser.parse_args()
-    if not 2 <= arguments.seeds <= 10:
-        parser.error("--seeds: an interval needs 2 to 10")
+    seeds = seeds_asked(__doc__)
     torch.set_num_threads(1)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
     curves = {upper: [entropies(clip, seed) for seed in seeds] for upper, clip in CLIPS.items()}
     print("| upper clip | first rollout | last ten |\n|---|---|---|")
     rows = curves | {
@@ -73,7 +66,7 @@ def main() -> None:
     for name, of_seeds in rows.items():
         ends = [mean_and_half([sum(found[part]) / len(found[part]) for found in of_seeds]) for part in PARTS]
         print(f"| {name} | " + " | ".join(f"{m:.2f} ± {half:.2f}" for m, half in ends) + " |")
-    if not arguments.first:
+    if not seeds.start:
         lines = [over_seeds(f"upper clip {upper}", range(ROLLOUTS), found) for upper, found in curves.items()]
         what = "Entropy of a policy whose reward is a coin, by rollout, under upper clips of 0.2 and 0.28"
         write(PICTURE, what, [Panel("Entropy, nats", "rollouts", lines)])

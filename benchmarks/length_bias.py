@@ -9,7 +9,6 @@ intervals (Student's t). Settings were chosen on the seeds from 100 on (``--firs
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from curves import Panel, mean_and_half, over_seeds, write
+from curves import Panel, mean_and_half, over_seeds, seeds_asked, write
 from small_tasks import WORDS, score, student
 
 from burnish.config import Rl
@@ -63,14 +62,8 @@ def lengths(variant: str, seed: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first", type=int, default=0, help="The first seed; with another one than 0 no file is made.")
-    arguments = parser.parse_args()
-    if not 2 <= arguments.seeds <= 10:
-        parser.error("--seeds: an interval needs 2 to 10")
+    seeds = seeds_asked(__doc__)
     torch.set_num_threads(1)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
     runs = {variant: [lengths(variant, seed) for seed in seeds] for variant in VARIANTS}
     panels = []
     print("| | | first rollouts | last rollouts |\n|---|---|---|---|")
@@ -82,7 +75,7 @@ def main() -> None:
         x = range(BLOCK, UPDATES // 2 + 1, BLOCK)
         lines = [over_seeds(variant, x, of_seeds) for variant, of_seeds in curves.items()]
         panels.append(Panel(title, "rollouts", lines))
-    if not arguments.first:
+    if not seeds.start:
         write(
             PICTURE,
             "Mean length of answers by rollout, under GRPO with the mean of each answer and under Dr. GRPO",

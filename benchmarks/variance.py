@@ -12,7 +12,6 @@ better one. Prints a Markdown table and writes ``docs/explanation/variance.svg``
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from curves import Panel, mean_and_half, over_seeds, write
+from curves import Panel, mean_and_half, over_seeds, seeds_asked, write
 from linear import Linear, training
 
 from burnish.config import Rl
@@ -98,20 +97,14 @@ def _spread(gradients: Sequence[torch.Tensor]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first", type=int, default=0, help="The first seed; with another one than 0 no file is made.")
-    arguments = parser.parse_args()
-    if not 2 <= arguments.seeds <= 10:
-        parser.error("--seeds: an interval needs 2 to 10")
+    seeds = seeds_asked(__doc__)
     torch.set_num_threads(1)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
     curves: dict[str, Any] = {f"lambda {each:g}": [ratios(each, seed) for seed in seeds] for each in LAMBDAS}
     print("| | before the first rollout | after the last |\n|---|---|---|")
     for name, of_seeds in curves.items():
         ends = [mean_and_half([found[at] for found in of_seeds]) for at in (0, -1)]
         print(f"| {name} | " + " | ".join(f"{m:.2f} ± {half:.2f}" for m, half in ends) + " |")
-    if not arguments.first:
+    if not seeds.start:
         x = range(0, UPDATES // 4 + 1, EVERY)
         lines = [over_seeds(name, x, found) for name, found in curves.items()]
         what = "Variance of the policy's gradient against a value head, over that against the mean of the other answers"
