@@ -238,11 +238,11 @@ def test_examples_that_do_not_fit_the_context_are_left_out(world: World, monkeyp
 
 def test_a_shared_beginning_changes_no_logprob(world: World):
     task = ChatTask(world.renderer, 6)
-    rows = [row(n, None, "Yes. " * n) for n in range(1, 90)]
+    rows = [row(n, None, "Yes. " * n, f"as every other question begins: {n}") for n in range(1, 90)]
     trees = [task.supervised(r) for r in rows]
     loaded = load_version(world.store, world.sft, world.cache)
-    packed = answers._sharing(trees)
-    assert 1 < len(packed) < 60 and all(tree.tokens() <= answers.BUDGET for tree in packed)
+    packed = pack(trees, answers.BUDGET, keep_last=False)
+    assert 1 < len(packed) < 60 and all(stream.head > 0 or stream.trees == 1 for stream in packed)
     together = answers.logps(loaded.model, trees)
     for tree, said in zip(trees, together, strict=True):
         assert said == pytest.approx(answers.logps(loaded.model, [tree])[0], abs=1e-4)

@@ -67,10 +67,12 @@ def test_checkpointing_keeps_fewer_activations(build):
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 forests = st.lists(st.tuples(st.integers(1, 200), lengths), min_size=1, max_size=4)
+heads = st.integers(0, 150)
 
 
-def grown(forest: list[tuple[int, list[int]]], seed: int) -> list[Tree]:
-    """Trees of these lengths (a prompt's, its answers'), with random ids and weights: whole, part or none."""
+def grown(forest: list[tuple[int, list[int]]], head: int, seed: int) -> list[Tree]:
+    """Trees of these lengths (of a prompt after the head that all share, of its answers), with random ids and weights:
+    whole, part or none."""
     generator = torch.Generator().manual_seed(seed)
 
     def ids(length: int) -> list[int]:
@@ -80,8 +82,9 @@ def grown(forest: list[tuple[int, list[int]]], seed: int) -> list[Tree]:
         weights = torch.tensor([0.0, 0.5, 1.0])[torch.randint(3, (length,), generator=generator)].tolist()
         return Answer(ids(length), [1.0, *weights[1:]] if first else weights)
 
+    shared = ids(head)
     return [
-        Tree(ids(prompt), tuple(answer(length, not n and not place) for place, length in enumerate(several)))
+        Tree(shared + ids(prompt), tuple(answer(length, not n and not place) for place, length in enumerate(several)))
         for n, (prompt, several) in enumerate(forest)
     ]
 
@@ -102,14 +105,15 @@ def twin(request, build, kind):
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     forest=forests,
+    head=heads,
     budget=st.integers(1, 1500),
     keep_last=st.booleans(),
     shared=st.booleans(),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_random_trees(twin, forest, budget, keep_last, shared, seed):
+def test_random_trees(twin, forest, head, budget, keep_last, shared, seed):
     """Logprobs, loss and gradient of the flat path are those of its slow twin, however rows are packed and shared."""
-    trees = grown(forest, seed)
+    trees = grown(forest, head, seed)
     if not shared:
         trees = [Tree(t.prompt, (answer,)) for t in trees for answer in t.answers]
     streams = pack(trees, budget, keep_last)
@@ -126,10 +130,10 @@ def test_random_trees(twin, forest, budget, keep_last, shared, seed):
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(forest=forests, seed=st.integers(0, 2**31 - 1))
-def test_random_trees_of_the_slow_twin_are_plain_rows(build, plain_logp, forest, seed):
+@given(forest=forests, head=heads, seed=st.integers(0, 2**31 - 1))
+def test_random_trees_of_the_slow_twin_are_plain_rows(build, plain_logp, forest, head, seed):
     """The slow twin reads streams as the flat path does: here both face rows that were never packed."""
-    model, trees = build("llama", max_position_embeddings=512), grown(forest, seed)
+    model, trees = build("llama", max_position_embeddings=512), grown(forest, head, seed)
     slow = torch.cat([model.logp_slow(stream).logp_S for stream in pack(trees, 300)])
     assert torch.allclose(slow, plain_logp(model, trees), atol=2e-5, rtol=0)
 
@@ -140,6 +144,19 @@ def test_packed_is_unpacked(build):
     single = torch.cat([model.logp(stream).logp_S for stream in pack(TREES, 1)])
     assert torch.allclose(packed.sum(), single.sum(), rtol=1e-6)
     assert relative(gradient(model, packed.sum()), gradient(model, single.sum())) < 1e-5
+
+
+def test_what_all_prompts_begin_with_is_run_once(build):
+    """With its gradient: a head counts in every row that has it."""
+    head = [*range(50, 62)]
+    trees = [Tree([*head, *t.prompt], t.answers) for t in TREES]
+    model = build()
+    (stream,) = pack(trees, 1000)
+    assert len(stream.ids_T) == len(head) + sum(t.tokens() for t in TREES)
+    packed, single = stream, [alone for t in trees for alone in pack([t], 1000)]
+    together, apart = model.logp(packed).logp_S, torch.cat([model.logp(stream).logp_S for stream in single])
+    assert torch.allclose(together, apart, atol=1e-5, rtol=0)
+    assert relative(gradient(model, together.square().sum()), gradient(model, apart.square().sum())) < 1e-5
 
 
 def test_rows_and_siblings_do_not_see_each_other(build):
@@ -229,15 +246,19 @@ def test_the_self_check_is_kept_and_reused(tiny, tmp_path):
     assert "differ from the plain forward" in tiny.message
 
 
-def test_the_self_check_sees_a_wrong_flat_path(tiny, tmp_path, monkeypatch):
-    def blind_to_the_parent(module, q, k, v, mask, scaling, spans):
-        return flat_attention(module, q, k, v, mask, scaling, spans=[type(s)(s.start, s.stop) for s in spans])
+@pytest.mark.parametrize("blind", ["to the prompt", "to the head"])
+def test_the_self_check_sees_a_wrong_flat_path(tiny, tmp_path, monkeypatch, blind):
+    head = fixed_stream(97).head
 
-    monkeypatch.setattr(layer, "flat_attention", blind_to_the_parent)
+    def wrong(module, q, k, v, mask, scaling, spans):
+        seen = [s if (s.parent == (0, head)) == (blind == "to the prompt") else Span(s.start, s.stop) for s in spans]
+        return flat_attention(module, q, k, v, mask, scaling, spans=seen)
+
+    monkeypatch.setattr(layer, "flat_attention", wrong)
     assert not self_check(tiny, tmp_path)["passed"]
     assert tiny.path == "slow"
 
 
 def test_the_fixed_stream_has_256_tokens_of_every_kind():
     stream = fixed_stream(49152)
-    assert (len(stream.ids_T), stream.trees, len(stream.tree_A)) == (256, 3, 7)
+    assert (len(stream.ids_T), stream.head, stream.trees, len(stream.tree_A)) == (256, 16, 3, 7)

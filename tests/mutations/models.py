@@ -38,9 +38,46 @@ MUTATIONS = [
     Mutation(
         name="an answer sees the prompt of the pack's first row",
         file=HERE + "attention.py",
-        old="above, depth = places[span.parent], span.parent[1] - span.parent[0]",
-        new="above = min(places.values())\n            depth = lengths[above]",
+        old="for length, query, key, value, parents in zip(lengths, queries, keys, values, above(spans), strict=True):",
+        new="for length, query, key, value, parents in zip(\n"
+        "        lengths, queries, keys, values, [[0] if up else [] for up in above(spans)], strict=True\n"
+        "    ):",
         tests=TESTS + "flat.py::test_random_trees",
+    ),
+    Mutation(
+        name="an answer sees its prompt, but not the head above it",
+        file="src/burnish/objectives/stream.py",
+        old="[*found[places[span.parent]], places[span.parent]]",
+        new="[places[span.parent]]",
+        tests=TESTS + "flat.py::test_what_all_prompts_begin_with_is_run_once",
+    ),
+    Mutation(
+        name="a prompt's positions begin again below the head",
+        file="src/burnish/objectives/stream.py",
+        old="positions += range(head, depth)",
+        new="positions += range(depth - head)",
+        tests=TESTS + "flat.py::test_what_all_prompts_begin_with_is_run_once",
+    ),
+    Mutation(
+        name="a head that two of the prompts share is taken for that of all",
+        file="src/burnish/objectives/stream.py",
+        old="ends = zip(min(prompts), max(prompts), strict=False)",
+        new="ends = zip(prompts[0], prompts[1], strict=False)",
+        tests="tests/objectives/test_stream.py::test_a_head_is_what_all_prompts_have",
+    ),
+    Mutation(
+        name="a prompt that is all head has no token left to predict the answer",
+        file="src/burnish/objectives/stream.py",
+        old="len(prompt) - 1 for prompt in prompts",
+        new="len(prompt) for prompt in prompts",
+        tests="tests/objectives/test_stream.py::test_a_head_is_what_all_prompts_have",
+    ),
+    Mutation(
+        name="kept states of a row are put under the head of another",
+        file="src/burnish/training/boundaries.py",
+        old="tree_TD[stream.head :] for tree_TD in trees",
+        new="tree_TD[: len(tree_TD) - stream.head] for tree_TD in trees",
+        tests="tests/training/test_boundaries.py::test_kept_states_give_the_same_logprobs_however_packed",
     ),
     Mutation(
         name="an answer's positions are those of the pack",

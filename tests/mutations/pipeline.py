@@ -10,6 +10,13 @@ TUNE, TESTS = "src/burnish/pipeline/tune.py", "tests/pipeline/"
 
 MUTATIONS = [
     Mutation(
+        "whether a gain holds over seeds is asked of the loss where the recipe has a metric of its own",
+        "src/burnish/pipeline/repeat.py",
+        "asked = next((metric for metric in telling if metric in figures), None)",
+        "asked = next((metric for metric in reversed(telling) if metric in figures), None)",
+        TESTS + "test_circle.py::test_the_gain_is_that_of_the_most_telling_metric",
+    ),
+    Mutation(
         "slower layers run without a word",
         REFUSALS,
         "    if slower:\n",

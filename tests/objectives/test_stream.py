@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.errors import TrainingError
-from burnish.objectives import Answer, Span, Tree, pack, pack_evenly
+from burnish.objectives import Answer, Span, Tree, above, pack, pack_evenly
+from burnish.objectives.stream import SHORTEST_HEAD
 
 
 def answer(*ids: int, weights: list[float] | None = None, row: int = 0, **streams: list[float]) -> Answer:
@@ -42,6 +43,55 @@ def test_a_prompt_is_laid_out_once_for_its_answers():
     assert stream.longest == 4
 
 
+HEAD = [*range(50, 50 + SHORTEST_HEAD)]
+
+
+def test_what_all_prompts_begin_with_is_laid_out_once():
+    pair = Tree([*HEAD, 1, 2], (answer(3, 4), answer(5)))
+    stream = pack([pair, Tree([*HEAD, 6], (answer(7),))], budget=100)[0]
+    n = stream.head
+    assert n == len(HEAD) and stream.ids_T.tolist() == [*HEAD, 1, 2, 3, 4, 5, 6, 7]
+    assert stream.positions_T.tolist() == [*range(n), n, n + 1, n + 2, n + 3, n + 2, n, n + 1]
+    prompt = (n, n + 2)
+    assert stream.spans == (
+        Span(0, n), Span(*prompt, (0, n)), Span(n + 2, n + 4, prompt), Span(n + 4, n + 5, prompt),
+        Span(n + 5, n + 7, (0, n)),
+    )  # fmt: skip
+    assert above(stream.spans) == [[], [0], [0, 1], [0, 1], [0]]
+    assert stream.take_S.tolist() == [n + 1, n + 2, n + 1, n + 5]
+    assert stream.last_A is not None and stream.last_A.tolist() == [n + 3, n + 4, n + 6]
+    assert stream.longest == n + 4
+
+
+@pytest.mark.parametrize(
+    ("prompts", "head"),
+    [
+        ([[*HEAD, 1]], 0),  # alone
+        ([[*HEAD, 1], [*HEAD, 2]], len(HEAD)),
+        ([[*HEAD, 1], [*HEAD, 2], [*HEAD[:-1], 3, 4]], 0),  # too little in common
+        ([[*HEAD, 1], [*HEAD, 1]], len(HEAD)),  # the last token of a prompt predicts the answer: it stays apart
+        ([[*HEAD, 1, 2, 3], [*HEAD, 1, 2], [*HEAD, 1]], len(HEAD)),
+        ([[9, *HEAD, 1], [8, *HEAD, 2]], 0),  # a head stands first
+        ([(*HEAD, 1), [*HEAD, 2]], len(HEAD)),
+    ],
+)
+def test_a_head_is_what_all_prompts_have(prompts, head):
+    trees = [Tree(prompt, (answer(7),)) for prompt in prompts]
+    for way in (pack, pack_evenly):
+        (stream,) = way(trees, 1000)
+        assert stream.head == head
+        assert len(stream.ids_T) == sum(t.tokens() for t in trees) - head * (len(trees) - 1)
+
+
+def test_a_head_counts_once_in_the_budget_and_a_long_one_leaves_half():
+    trees = [Tree([*HEAD, row], (answer(7, row=row),)) for row in range(10)]  # 2 tokens each, beside the head
+    assert [stream.trees for stream in pack(trees, budget=3 * len(HEAD))] == [8, 2]
+    assert [stream.trees for stream in pack_evenly(trees, budget=3 * len(HEAD))] == [5, 5]
+    assert [stream.rows_A for stream in pack(trees[:5], budget=len(HEAD))] == [(0, 1), (2, 3), (4,)]
+    alone = pack(trees, budget=1)
+    assert [(len(stream.ids_T), stream.head) for stream in alone] == [(len(HEAD) + 2, 0)] * 10
+
+
 def test_last_tokens_are_left_out_where_no_head_reads_them():
     stream = pack([Tree([1, 2], (answer(3, 4), answer(5)))], budget=10, keep_last=False)[0]
     assert stream.ids_T.tolist() == [1, 2, 3]
@@ -72,7 +122,7 @@ def test_figures_of_answers():
 
 
 def test_a_tree_is_never_cut_and_order_is_kept():
-    trees = [Tree([1] * n, (answer(2, 3, row=n),)) for n in (3, 4, 20, 1)]
+    trees = [Tree([1] * n, (answer(2, 3, row=n),)) for n in (3, 4, 20, 1)]  # too short to share a head
     streams = pack(trees, budget=11)
     assert [stream.rows_A for stream in streams] == [(3, 4), (20,), (1,)]
     assert [len(stream.ids_T) for stream in streams] == [11, 22, 3]
@@ -103,7 +153,7 @@ def test_even_streams_are_no_more_and_none_is_longer(sizes, budget, keep_last):
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 7), min_size=1, max_size=4)), max_size=8),
+    st.lists(st.tuples(st.integers(1, 30), st.lists(st.integers(1, 7), min_size=1, max_size=4)), max_size=8),
     st.integers(1, 60),
     st.booleans(),
 )
@@ -111,10 +161,11 @@ def test_every_tree_is_in_exactly_one_stream(shapes, budget, keep_last):
     trees = [Tree([0] * p, tuple(answer(*[1] * n, row=i) for n in lengths)) for i, (p, lengths) in enumerate(shapes)]
     streams = pack(trees, budget, keep_last)
     assert [r for s in streams for r in s.rows_A] == [a.row for t in trees for a in t.answers]
-    assert sum(len(s.ids_T) for s in streams) == sum(t.tokens(keep_last) for t in trees)
+    spared = sum(s.head * (s.trees - 1) for s in streams)
+    assert sum(len(s.ids_T) for s in streams) == sum(t.tokens(keep_last) for t in trees) - spared
     assert sum(len(s.take_S) for s in streams) == sum(len(a.ids) for t in trees for a in t.answers)
     for stream in streams:
-        assert len(stream.ids_T) <= budget or stream.trees == 1
+        assert len(stream.ids_T) <= max(budget, stream.head + budget // 2) or stream.trees == 1
         covered = [t for s in stream.spans for t in range(s.start, s.stop)]
         assert covered == list(range(len(stream.ids_T)))
 

@@ -14,6 +14,7 @@ from burnish import registry
 from burnish.feedback import ensure_rater, next_comparison, record_vote
 from burnish.pipeline import Project
 from burnish.progress import Silent
+from burnish.records import Figure
 from burnish.store import Store, open_store
 
 
@@ -202,6 +203,28 @@ def test_seeds_are_pooled_and_one_without_an_update_counts_as_no_difference(turn
     both = pooled([tested, None], "loss")
     assert both is not None and both.value == pytest.approx(gain / 2)
     assert pooled([None, None], "loss") is None
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"score.utility": (0.1, 0.3), "loss": (0.1, 0.2)}, "the gain holds over seeds and prompts, by score.utility"),
+        (
+            {"score.utility": (-0.1, 0.3), "m:right": (0.1, 0.3)},
+            "no gain holds over seeds and prompts, by score.utility",
+        ),
+        ({"m:right": (0.1, 0.3), "loss": (-0.1, 0.2)}, "the gain holds over seeds and prompts, by m:right"),
+        ({"m:right": (0.0, 0.3), "loss": (-0.2, -0.1)}, "no gain holds over seeds and prompts, by m:right"),
+        ({"loss": (-0.2, -0.1)}, "the gain holds over seeds and prompts, by loss"),
+        ({"loss": (0.1, 0.2)}, "no gain holds over seeds and prompts, by loss"),
+        ({}, "no gain: no seed's candidate was tested"),
+    ],
+)
+def test_the_gain_is_that_of_the_most_telling_metric(figures: dict[str, tuple[float, float]], said: str) -> None:
+    from burnish.pipeline.repeat import concluded
+
+    measured = {name: Figure(sum(ends) / 2, *ends) for name, ends in figures.items()}
+    assert concluded(("score.utility", "m:right", "loss"), measured) == said
 
 
 def test_two_runs_on_one_store(turned: Path) -> None:

@@ -53,16 +53,32 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+HEAD = [*range(20, 32)]
+HEADED = [Tree([*HEAD, *t.prompt], t.answers) for t in TREES]
+
+
 @pytest.mark.parametrize("keep_last", [False, True])
 @pytest.mark.parametrize("budget", [1, 12, 1000])
-def test_kept_states_give_the_same_logprobs_however_packed(base, tmp_path, ran, keep_last, budget) -> None:
+@pytest.mark.parametrize("trees", [TREES, HEADED], ids=["apart", "under a head"])
+def test_kept_states_give_the_same_logprobs_however_packed(base, tmp_path, ran, trees, keep_last, budget) -> None:
     plain, spared = top_layer(base), top_layer(base)
-    assert keep_boundaries(spared, TREES, 2, tmp_path, "weights", Silent(), "reading", keep_last)
-    for stream in pack(TREES[::-1], budget, keep_last=keep_last):
+    assert keep_boundaries(spared, trees, 2, tmp_path, "weights", Silent(), "reading", keep_last)
+    for stream in pack(trees[::-1], budget, keep_last=keep_last):
         ran.clear()
         found = spared.logp(stream).logp_S
         assert min(ran) == spared.first_trained > 0
         torch.testing.assert_close(found, plain.logp(stream).logp_S, rtol=1e-5, atol=1e-5)
+
+
+def test_kept_states_serve_rows_that_share_more_or_less_of_their_beginning(base, tmp_path) -> None:
+    """A window's rows may begin alike where the whole set's do not, and the other way round."""
+    deep = [Tree([*HEAD, 8, *HEAD, *t.prompt], t.answers) for t in TREES]
+    plain, spared = top_layer(base), top_layer(base)
+    keep_boundaries(spared, [*HEADED, *deep], 2, tmp_path, "weights", Silent(), "reading")
+    for window in (deep, [HEADED[0], deep[1]], [HEADED[2]]):
+        for stream in pack(window, 1000, keep_last=False):
+            assert spared.kept is not None and spared.kept(stream) is not None
+            torch.testing.assert_close(spared.logp(stream).logp_S, plain.logp(stream).logp_S, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_kept_is_not_computed_again_and_other_weights_are(base, tmp_path, ran) -> None:

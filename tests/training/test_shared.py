@@ -18,6 +18,7 @@ from burnish.training.shared import SharedLayers, share_layers
 from training.test_rollouts import rollouts_of
 
 PROMPTS = [[5, 6, 7], [8, 9]]
+HEADED = [[*range(20, 32), *prompt] for prompt in PROMPTS]
 DRAWN = [
     [Sample((11, 12), (-1.0, -1.0), "stop"), Sample((13,), (-1.0,), "stop")],
     [Sample((14, 15, 16), (-1.0, -1.0, -1.0), "length")],
@@ -32,10 +33,12 @@ def reward_on(start: LanguageModel, how: Lora | Full, layers: int, seed: int = 1
     return made
 
 
-def said(reward: RewardModel, reference: LanguageModel) -> tuple[torch.Tensor, torch.Tensor]:
+def said(
+    reward: RewardModel, reference: LanguageModel, prompts: list[list[int]] = PROMPTS
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The rewards of the drawn answers and their logprobs under the reference, as a rollout asks for them."""
-    rewards = score_answers(reward, PROMPTS, [[sample.ids for sample in group] for group in DRAWN])
-    trees = with_reference(as_trees(PROMPTS, DRAWN), reference, 1.0)
+    rewards = score_answers(reward, prompts, [[sample.ids for sample in group] for group in DRAWN])
+    trees = with_reference(as_trees(prompts, DRAWN), reference, 1.0)
     logps = [logp for tree in trees for answer in tree.answers for logp in answer.streams["reference_logp"]]
     return torch.tensor([reward for group in rewards for reward in group]), torch.tensor(logps)
 
@@ -55,16 +58,19 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("how", [Lora(4), Full()], ids=["adapter", "own weights"])
-def test_one_forward_gives_what_two_give(model: LanguageModel, how: Lora | Full, runs: list[int]) -> None:
+@pytest.mark.parametrize("prompts", [PROMPTS, HEADED], ids=["apart", "under a head"])
+def test_one_forward_gives_what_two_give(
+    model: LanguageModel, how: Lora | Full, prompts: list[list[int]], runs: list[int]
+) -> None:
     """The start has an adapter of its own: the reward was learned on it folded, each with copies of the weights."""
     depth = len(model.trunk.layers)
     reward, reference = reward_on(model, how, layers=1), model.merged()
-    apart = said(reward, model)
+    apart = said(reward, model, prompts)
     assert runs == [depth, depth]
     shared = share_layers([reference, reward.trunk])
     assert shared is not None and shared.first == depth - 1
     runs.clear()
-    together = said(reward, reference)
+    together = said(reward, reference, prompts)
     assert runs == [depth - 1, 1, 1]
     for one, two in zip(together, apart, strict=True):
         assert one.std() > 0.01

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import torch
 
 from burnish.models.artifacts import Loaded
 from burnish.models.language import LanguageModel
-from burnish.objectives.stream import Answer, Tree, pack
+from burnish.objectives.stream import Tree, pack
 from burnish.progress import Progress, Silent
 from burnish.records import Exchange, Record, Row
 from burnish.sampling import Engine, Event, Params, Request, Sample
@@ -94,11 +93,11 @@ def _answer(
 def logps(model: LanguageModel, trees: Sequence[Tree]) -> list[list[float]]:
     """The model's logprobs of the ids of each answer of the trees, at temperature 1, in order.
 
-    What all prompts begin with (a system message, examples) is run once for as many answers as fit ``BUDGET``.
+    What all prompts begin with (a system message, examples) is run once for as many trees as fit ``BUDGET``.
     """
     found: list[list[float]] = []
     with torch.no_grad():
-        for stream in pack(_sharing(trees), BUDGET, keep_last=False):
+        for stream in pack(trees, BUDGET, keep_last=False):
             logp_S = model.logp(stream).logp_S
             assert logp_S is not None
             own: list[list[float]] = [[] for _ in stream.rows_A]
@@ -106,25 +105,3 @@ def logps(model: LanguageModel, trees: Sequence[Tree]) -> list[list[float]]:
                 own[answer].append(value)
             found += own
     return found
-
-
-def _sharing(trees: Sequence[Tree]) -> list[Tree]:
-    """The same answers in the same order under the beginning that all prompts share; the rest of each prompt becomes
-    a part of its answer, without weight."""
-    columns = zip(*(tree.prompt for tree in trees), strict=False)
-    beginning = [column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns)]
-    if not beginning:
-        return list(trees)
-    found: list[Tree] = []
-    held: list[Answer] = []
-    size = len(beginning)
-    for tree in trees:
-        rest = list(tree.prompt[len(beginning) :])
-        for answer in tree.answers:
-            grown = Answer([*rest, *answer.ids], [*[0.0] * len(rest), *answer.weights], row=answer.row)
-            if held and size + len(grown.ids) > BUDGET:
-                found.append(Tree(beginning, tuple(held)))
-                held, size = [], len(beginning)
-            held.append(grown)
-            size += len(grown.ids)
-    return [*found, Tree(beginning, tuple(held))]

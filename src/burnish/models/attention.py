@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 
 from burnish.errors import ModelError
-from burnish.objectives import Span
+from burnish.objectives import Span, above
 
 NAME = "burnish_flat"
 # Architectures whose trunk is plain causal attention and whose logits are the head's product, nothing else.
@@ -41,7 +41,7 @@ def flat_attention(
     spans: Sequence[Span] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Per span: causal attention over itself, or over all of its parent and causally over itself.
+    """Per span: causal attention over itself, and over all of the spans above it.
 
     Returns the output [1, T, H, D] and no weights.
 
@@ -51,18 +51,18 @@ def flat_attention(
     if spans is None or attention_mask is not None or dropout:
         raise ModelError("flat attention was called without spans, or with a mask or dropout")
     lengths = [span.stop - span.start for span in spans]
-    places = {(span.start, span.stop): place for place, span in enumerate(spans)}
     # Key heads are the batch, and their query heads read the same keys through a view: nothing is repeated in memory.
     grouped_KGTD = query_1HTD[0].unflatten(0, (key_1HTD.shape[1], -1))
     # Split, not sliced: the gradient of a slice is as long as the whole stream, once for every span.
     queries = grouped_KGTD.split(lengths, 2)
     keys, values = (x_1HTD[0].unsqueeze(1).split(lengths, 2) for x_1HTD in (key_1HTD, value_1HTD))
     parts = []
-    for span, length, query, key, value in zip(spans, lengths, queries, keys, values, strict=True):
+    for length, query, key, value, parents in zip(lengths, queries, keys, values, above(spans), strict=True):
         mask = None
-        if span.parent is not None:
-            above, depth = places[span.parent], span.parent[1] - span.parent[0]
-            key, value = torch.cat([keys[above], key], 2), torch.cat([values[above], value], 2)
+        if parents:
+            key = torch.cat([*(keys[parent] for parent in parents), key], 2)
+            value = torch.cat([*(values[parent] for parent in parents), value], 2)
+            depth = key.shape[2] - length
             mask = torch.ones(length, depth + length, dtype=torch.bool, device=query.device).tril(depth)
         heads = (len(query), query.shape[1], -1, -1)
         part = F.scaled_dot_product_attention(

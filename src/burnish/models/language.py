@@ -25,7 +25,7 @@ from burnish.models.freezing import Full, choose, layer_of
 from burnish.models.layer import decoder_layer, fits, plain_layer
 from burnish.models.place import mixed, place, wide
 from burnish.models.projection import project
-from burnish.objectives import Outputs, Stream
+from burnish.objectives import Outputs, Stream, above
 
 # The hidden states below a layer for a stream [T, D], and that layer; None where they were not kept.
 Kept = Callable[[Stream], tuple[Tensor, int] | None]
@@ -362,7 +362,7 @@ class LanguageModel:
 
 
 def _rows(stream: Stream) -> Iterator[tuple[Tensor, int]]:
-    """Each span as a batch of one row: (parent's and own ids, where its own begin)."""
-    for span in stream.spans:
-        above = stream.ids_T[slice(*span.parent)] if span.parent else stream.ids_T[:0]
-        yield torch.cat([above, stream.ids_T[span.start : span.stop]])[None], len(above)
+    """Each span as a batch of one row: (the ids above it and its own, where its own begin)."""
+    ids = [stream.ids_T[span.start : span.stop] for span in stream.spans]
+    for own, parents in zip(ids, above(stream.spans), strict=True):
+        yield torch.cat([*(ids[parent] for parent in parents), own])[None], sum(len(ids[parent]) for parent in parents)

@@ -17,7 +17,7 @@ from burnish.objectives.preference import (
     smoothed,
 )
 from burnish.objectives.spans import NOWHERE, span_stream, span_term, spans
-from burnish.objectives.stream import Answer, Span, Stream, Top, Tree, pack, pack_evenly
+from burnish.objectives.stream import Answer, Span, Stream, Top, Tree, above, pack, pack_evenly
 from burnish.objectives.terms import (
     Outputs,
     Statistic,
@@ -50,6 +50,7 @@ __all__ = [
     "TermResult",
     "Top",
     "Tree",
+    "above",
     "chord",
     "chord_schedule",
     "chord_term",

@@ -1,7 +1,8 @@
 """The flat batch: prompts and answers of many rows on one axis, without padding.
 
 A tree is one prompt with one answer (a supervised row), two (a pair) or a group of them; its prompt is run
-once. Axes: T packed tokens, S supervised positions, A answers, N trees.
+once. So is the head: what all prompts begin with, such as a system message. Axes: T packed tokens, S supervised
+positions, A answers, N trees.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TypeVar
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 from burnish.errors import TrainingError
 
 T = TypeVar("T")
+SHORTEST_HEAD = 8  # tokens: below, the attention's further products cost more than is spared
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,8 @@ class Tree:
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens ``start`` to ``stop`` that attend causally to themselves and to all of ``parent``."""
+    """Tokens ``start`` to ``stop`` that attend causally to themselves, to all of ``parent``, and to what that attends
+    to."""
 
     start: int
     stop: int
@@ -95,18 +99,20 @@ class Span:
 class Stream:
     """A packed batch.
 
-    ``take_S`` indexes T: the position whose hidden state predicts ``targets_S``; only positions with a weight
-    are in S. ``answer_S`` is the answer that each of them belongs to, ``tree_A`` the tree of each answer,
-    ``rows_A`` its source row. ``last_A`` indexes T at each answer's last token (None where those tokens were
-    left out). ``streams`` holds per-token figures [S], ``figures`` those of trees [N] or answers [A]; where a
-    row has no such figure the value is 0 and ``present`` (same name, same shape) is False. ``window`` holds
-    figures of the whole window that the stream was cut from, by the name of the term that reads them. ``top`` is what
-    a teacher said at each supervised position (None: no answer carries it); ``present["top"]`` [S] says where.
+    ``head`` counts the first tokens, which all trees begin with (0: none, or a tree alone). ``take_S`` indexes T: the
+    position whose hidden state predicts ``targets_S``; only positions with a weight are in S. ``answer_S`` is the
+    answer that each of them belongs to, ``tree_A`` the tree of each answer, ``rows_A`` its source row. ``last_A``
+    indexes T at each answer's last token (None where those tokens were left out). ``streams`` holds per-token figures
+    [S], ``figures`` those of trees [N] or answers [A]; where a row has no such figure the value is 0 and ``present``
+    (same name, same shape) is False. ``window`` holds figures of the whole window that the stream was cut from, by the
+    name of the term that reads them. ``top`` is what a teacher said at each supervised position (None: no answer
+    carries it); ``present["top"]`` [S] says where.
     """
 
     ids_T: Tensor
     positions_T: Tensor
     spans: tuple[Span, ...]
+    head: int
     take_S: Tensor
     targets_S: Tensor
     weights_S: Tensor
@@ -128,33 +134,33 @@ class Stream:
     @property
     def longest(self) -> int:
         """The length of the longest path from the first token of a prompt to the end of an answer."""
-        return max(s.stop - s.start + (s.parent[1] - s.parent[0] if s.parent else 0) for s in self.spans)
+        return int(self.positions_T.max()) + 1
+
+
+def above(spans: Sequence[Span]) -> list[list[int]]:
+    """The numbers of the spans that each span attends to beside itself, the outermost first."""
+    places = {(span.start, span.stop): number for number, span in enumerate(spans)}
+    found: list[list[int]] = []
+    for span in spans:  # a parent comes before its children
+        found.append([] if span.parent is None else [*found[places[span.parent]], places[span.parent]])
+    return found
 
 
 def pack(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> list[Stream]:
     """Lay trees onto flat streams of at most ``budget`` tokens, in order.
 
-    A tree is never cut: one longer than the budget gets a stream of its own. ``keep_last=False`` leaves out
-    each answer's last token, whose hidden state only a reward head reads.
+    What the prompts of all trees begin with is laid out once in each stream; a head of more than half the budget
+    leaves half a budget for the trees all the same. A tree is never cut: one longer than the budget gets a stream of
+    its own. ``keep_last=False`` leaves out each answer's last token, whose hidden state only a reward head reads.
 
     Raises:
         TrainingError: A tree has no prompt, no answer or an answer without ids; weights or streams do not fit
             the ids; a weight is negative; a figure of a trained position is not finite.
     """
-    streams: list[Stream] = []
-    waiting: list[Tree] = []
-    length = 0
     for tree in trees:
         _require_sound(tree)
-        size = tree.tokens(keep_last)
-        if waiting and length + size > budget:
-            streams.append(_lay_out(waiting, keep_last))
-            waiting, length = [], 0
-        waiting.append(tree)
-        length += size
-    if waiting:
-        streams.append(_lay_out(waiting, keep_last))
-    return streams
+    head = _head(trees)
+    return _packed(trees, head, _room(head, budget), keep_last)
 
 
 def pack_evenly(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> list[Stream]:
@@ -163,14 +169,49 @@ def pack_evenly(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> l
     Full streams and a rest take longer than even ones, whose matrix products are all of a good size, and the longest
     decides the memory.
     """
-    sizes = [tree.tokens(keep_last) for tree in trees]
-    most = _streams(sizes, budget)
-    least = bisect_left(range(budget), True, key=lambda tokens: _streams(sizes, tokens) <= most)
-    return pack(trees, least, keep_last)
+    for tree in trees:
+        _require_sound(tree)
+    head = _head(trees)
+    sizes, room = [tree.tokens(keep_last) - head for tree in trees], _room(head, budget)
+    most = _streams(sizes, room)
+    least = bisect_left(range(room), True, key=lambda tokens: _streams(sizes, tokens) <= most)
+    return _packed(trees, head, least, keep_last)
+
+
+def _head(trees: Sequence[Tree]) -> int:
+    """How many tokens all prompts begin with; each keeps at least its last one, which predicts the answer, apart."""
+    if len(trees) < 2:
+        return 0
+    prompts = [list(tree.prompt) for tree in trees]
+    ends = zip(min(prompts), max(prompts), strict=False)  # what these two begin with, all do
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
+    shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
+    return shared if shared >= SHORTEST_HEAD else 0
+
+
+def _room(head: int, budget: int) -> int:
+    """How many tokens of the trees fit a stream beside their head."""
+    return max(budget - head, budget // 2)
+
+
+def _packed(trees: Sequence[Tree], head: int, room: int, keep_last: bool) -> list[Stream]:
+    streams: list[Stream] = []
+    waiting: list[Tree] = []
+    length = 0
+    for tree in trees:
+        size = tree.tokens(keep_last) - head
+        if waiting and length + size > room:
+            streams.append(_lay_out(waiting, head, keep_last))
+            waiting, length = [], 0
+        waiting.append(tree)
+        length += size
+    if waiting:
+        streams.append(_lay_out(waiting, head, keep_last))
+    return streams
 
 
 def _streams(sizes: Sequence[int], budget: int) -> int:
-    """How many streams ``pack`` makes of trees of these sizes."""
+    """How many streams are made of trees of these sizes, beside their head."""
     count, length = 0, budget
     for size in sizes:
         fits = length + size <= budget
@@ -178,10 +219,12 @@ def _streams(sizes: Sequence[int], budget: int) -> int:
     return count
 
 
-def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:
-    ids: list[int] = []
-    positions: list[int] = []
-    spans: list[Span] = []
+def _lay_out(trees: Sequence[Tree], head: int, keep_last: bool) -> Stream:
+    head = head if len(trees) > 1 else 0
+    root = (0, head) if head else None
+    ids: list[int] = [*trees[0].prompt[:head]]
+    positions: list[int] = [*range(head)]
+    spans: list[Span] = [Span(0, head)] if head else []
     take: list[int] = []
     kept: list[tuple[Answer, int]] = []  # (answer, index in it) of each supervised position
     answer_S: list[int] = []
@@ -189,12 +232,12 @@ def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:
     tree_A: list[int] = []
     for number, tree in enumerate(trees):
         start, depth = len(ids), len(tree.prompt)
-        ids += tree.prompt
-        positions += range(depth)
+        ids += tree.prompt[head:]
+        positions += range(head, depth)
         shared = len(tree.answers) > 1
-        parent = (start, start + depth)
+        parent = (start, len(ids))
         if shared:
-            spans.append(Span(*parent))
+            spans.append(Span(*parent, root))
         for answer in tree.answers:
             fed = len(answer.ids) - (not keep_last)
             first = len(ids)
@@ -202,8 +245,8 @@ def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:
             positions += range(depth, depth + fed)
             if shared and fed:
                 spans.append(Span(first, first + fed, parent))
-            elif not shared:  # one answer: prompt and answer are one plain causal span, which is the same and cheaper
-                spans.append(Span(start, first + fed))
+            elif not shared:  # one answer: prompt and answer are one causal span, which is the same and cheaper
+                spans.append(Span(start, first + fed, root))
             for index, weight in enumerate(answer.weights):
                 if weight != 0:
                     # The one place of the shift: what predicts id j is the position before it.
@@ -216,6 +259,7 @@ def _lay_out(trees: Sequence[Tree], keep_last: bool) -> Stream:
         ids_T=torch.tensor(ids, dtype=torch.long),
         positions_T=torch.tensor(positions, dtype=torch.long),
         spans=tuple(spans),
+        head=head,
         take_S=torch.tensor(take, dtype=torch.long),
         targets_S=torch.tensor([answer.ids[index] for answer, index in kept], dtype=torch.long),
         weights_S=torch.tensor([answer.weights[index] for answer, index in kept], dtype=torch.float32),

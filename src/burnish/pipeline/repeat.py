@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from burnish.errors import ConfigError, EvaluationError
+from burnish.evaluation.metrics import UTILITY, metric_of
 from burnish.pipeline.project import Project
 from burnish.records import Figure, Record
 from burnish.statistics import crossed_bootstrap
 
-POOLED = ("score.utility", "loss", "length", "distinct_2", "cut")
+POOLED = ("loss", "length", "distinct_2", "cut")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -35,10 +36,12 @@ def repeated(project: Project, seeds: Sequence[int]) -> list[str]:
 
     Returns:
         A line for each seed, then the pooled differences of the candidate from its start, each with its interval over
-        seeds and prompts, then whether the gain holds.
+        seeds and prompts, then whether the gain holds: by the task's utility, else by the recipe's own metric (the
+        first one), else by the loss.
     """
     lines: list[str] = []
     evaluations: list[Record | None] = []
+    telling = (UTILITY, *project.recipe.evaluate.metrics, "loss")
     for seed in seeds:
         run = project.with_seed(seed)
         project.progress.say(f"seed {seed}")
@@ -48,18 +51,26 @@ def repeated(project: Project, seeds: Sequence[int]) -> list[str]:
         evaluation = outcome.records["evaluation"]
         tested = evaluation.body["split"] == "test"
         evaluations.append(evaluation if tested else None)
-        found = _one(evaluation, outcome.records.get("judgement")) if tested else outcome.why or "not tested"
+        found = _one(evaluation, outcome.records.get("judgement"), telling) if tested else outcome.why or "not tested"
         lines.append(f"seed {seed}: {outcome.state}; {found}")
     lines.append("")
-    figures = {metric: pooled(evaluations, metric) for metric in (*POOLED, *project.recipe.evaluate.metrics)}
-    lines += [f"pooled {metric}: {_shown(figure)}" for metric, figure in figures.items() if figure is not None]
-    better, less = figures["score.utility"], figures["loss"]
-    if better is not None:
-        holds = better.low is not None and better.low > 0
-    else:
-        holds = less is not None and less.high is not None and less.high < 0
-    lines.append("the gain holds over seeds and prompts" if holds else "no gain holds over seeds and prompts")
-    return lines
+    measured = {metric: pooled(evaluations, metric) for metric in dict.fromkeys((*telling, *POOLED))}
+    figures = {metric: figure for metric, figure in measured.items() if figure is not None}
+    lines += [f"pooled {metric}: {_shown(figure)}" for metric, figure in figures.items()]
+    return [*lines, concluded(telling, figures)]
+
+
+def concluded(telling: Sequence[str], figures: Mapping[str, Figure]) -> str:
+    """Whether the gain holds by the first of the ``telling`` metrics that was measured: its interval lies on the good
+    side of zero."""
+    asked = next((metric for metric in telling if metric in figures), None)
+    if asked is None:
+        return "no gain: no seed's candidate was tested"
+    figure, known = figures[asked], metric_of(asked)
+    lower = known is not None and known.better == "lower"
+    worst = figure.high if lower else figure.low
+    holds = worst is not None and (worst < 0 if lower else worst > 0)
+    return f"{'the' if holds else 'no'} gain holds over seeds and prompts, by {asked}"
 
 
 def pooled(evaluations: Sequence[Record | None], metric: str) -> Figure | None:
@@ -84,11 +95,13 @@ def pooled(evaluations: Sequence[Record | None], metric: str) -> Figure | None:
     return crossed_bootstrap(table, seed=0)
 
 
-def _one(evaluation: Record, judgement: Record | None) -> str:
-    body = evaluation.body
-    metric = "score.utility" if "score.utility" in body["differences"][body["start"]] else "loss"
-    text = f"{metric} {_shown(Figure(**body['differences'][body['start']][metric]))}"
-    return text + (f", win rate {_shown(Figure(**judgement.body['win_rate']))}" if judgement else "")
+def _one(evaluation: Record, judgement: Record | None, telling: Sequence[str]) -> str:
+    differences = evaluation.body["differences"][evaluation.body["start"]]
+    metric = next((metric for metric in telling if metric in differences), None)
+    said = [] if metric is None else [f"{metric} {_shown(Figure(**differences[metric]))}"]
+    if judgement is not None:
+        said.append(f"win rate {_shown(Figure(**judgement.body['win_rate']))}")
+    return ", ".join(said)
 
 
 def _shown(figure: Figure) -> str:

@@ -38,7 +38,7 @@ class Boundaries:
         keys = [key for key, _ in trees_of(stream)]
         if any(key not in self.places for key in keys):
             return None
-        return torch.cat([self._read(key) for key in keys]), self.first
+        return joined(stream, [self._read(key) for key in keys]), self.first
 
     def _read(self, key: str) -> Tensor:
         path = self.places[key]
@@ -81,8 +81,7 @@ def keep_boundaries(
         return False
 
     def compute(stream: Stream) -> Mapping[str, Tensor]:
-        hidden_TD = model.boundary(stream)
-        return {key: hidden_TD[place] for key, place in trees_of(stream)}
+        return by_tree(stream, model.boundary(stream))
 
     streams = pack(trees, BUDGET, keep_last=keep_last)
     kept = Remembered.made(folder, [source, first], model)
@@ -92,12 +91,26 @@ def keep_boundaries(
     return True
 
 
+def by_tree(stream: Stream, hidden_TD: Tensor) -> dict[str, Tensor]:
+    """The states of each whole tree, the head's among them, by its name."""
+    head_TD = hidden_TD[: stream.head]
+    return {key: torch.cat([head_TD, hidden_TD[place]]) for key, place in trees_of(stream)}
+
+
+def joined(stream: Stream, trees: Sequence[Tensor]) -> Tensor:
+    """The states of a stream from those of its whole trees: what ``by_tree`` took apart, under any head."""
+    return torch.cat([trees[0][: stream.head], *(tree_TD[stream.head :] for tree_TD in trees)])
+
+
 def trees_of(stream: Stream) -> Iterator[tuple[str, slice]]:
-    """Each tree of a stream: a name for what it holds, and its place on the axis."""
-    heads = [number for number, span in enumerate(stream.spans) if span.parent is None]
-    for head, after in zip(heads, [*heads[1:], len(stream.spans)], strict=True):
-        spans = stream.spans[head:after]
+    """Each tree of a stream: a name for all that it holds, and its place on the axis, without the head."""
+    head = stream.head
+    roots = [
+        number for number, span in enumerate(stream.spans) if span.start >= head and span.parent in (None, (0, head))
+    ]
+    for root, after in zip(roots, [*roots[1:], len(stream.spans)], strict=True):
+        spans = stream.spans[root:after]
         start, stop = spans[0].start, spans[-1].stop
-        shape = [(span.start - start, span.stop - start) for span in spans]
-        whole = hashlib.sha256(f"{shape} ".encode() + stream.ids_T[start:stop].numpy().tobytes())
-        yield whole.hexdigest(), slice(start, stop)
+        ids = torch.cat([stream.ids_T[:head], stream.ids_T[start:stop]])
+        stops = [head + span.stop - start for span in spans]
+        yield hashlib.sha256(f"{stops} ".encode() + ids.numpy().tobytes()).hexdigest(), slice(start, stop)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Stream
-from burnish.training.boundaries import trees_of
+from burnish.training.boundaries import by_tree, joined, trees_of
 
 
 @dataclass
@@ -32,11 +32,11 @@ class SharedLayers:
 
     def __call__(self, stream: Stream) -> tuple[Tensor, int]:
         """The input of layer ``first`` [T, D], and which it is."""
-        places = list(trees_of(stream))
-        if all(key in self._known for key, _ in places):
-            return torch.cat([self._known[key] for key, _ in places]), self.first
+        keys = [key for key, _ in trees_of(stream)]
+        if all(key in self._known for key in keys):
+            return joined(stream, [self._known[key] for key in keys]), self.first
         hidden_TD = self.model.boundary(stream, self.first)
-        self._known |= {key: hidden_TD[place] for key, place in places}
+        self._known |= by_tree(stream, hidden_TD)
         return hidden_TD, self.first
 
     def forget(self) -> None:
