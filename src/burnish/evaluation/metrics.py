@@ -42,7 +42,7 @@ METRICS: Mapping[str, Metric] = {
     "length": Metric("tokens of the answer, the stop token included", None),
     "cut": Metric("share of answers that reached max_new_tokens", "lower", share=True),
     "changed": Metric("share of answers that differ from the start version's", None, share=True),
-    "kl": Metric("nats per token away from the start version, by its own samples (k1)", "lower"),
+    "kl": Metric("nats per token of the candidate away from the start version, by its own samples (k1)", "lower"),
     "distinct_2": Metric(
         "distinct pairs of neighbouring words over all such pairs, of all answers", "higher", most=1.0
     ),

@@ -152,7 +152,7 @@ def _measure(
     cache: Path | None,
     progress: Progress,
 ) -> dict[Side, Measured]:
-    """Load each version once, the start last: its logprobs of the others' answers are their KL."""
+    """Load each version once, the start last: its logprobs of the candidate's answers are their KL."""
     from burnish.models.artifacts import load_version
 
     sides = _sides(work)
@@ -166,8 +166,9 @@ def _measure(
         loaded = load_version(store, version, cache, like=like, progress=progress)
         for side in dict.fromkeys(side for side in sides.values() if side[0] == id):
             found[side] = _side(recipe, store, work, dataset, held_out, version, loaded, side[1], progress)
-        if id == start:
-            _add_kl(loaded, found, start)
+        candidate = sides[work.settings["candidate"]]
+        if id == start != candidate[0]:
+            _add_kl(loaded, found[candidate])
         gc.collect()
     return found
 
@@ -217,19 +218,16 @@ def _that_fit(held_out: HeldOut, task: ChatTask, loaded: Loaded, progress: Progr
     return []
 
 
-def _add_kl(loaded: Loaded, found: Mapping[Side, Measured], start: str) -> None:
+def _add_kl(start: Loaded, candidate: Measured) -> None:
     """The k1 estimate of the KL to the start: mean over the ids of sampled minus start logprob."""
     from burnish.evaluation.answers import logps
     from burnish.objectives.stream import Answer, Tree
 
-    for (version, prompted), measured in found.items():
-        if version == start or prompted:
-            continue
-        said = measured.exchanges
-        trees = [Tree(x.prompt_ids, (Answer(x.answer_ids, [1.0] * len(x.answer_ids)),)) for x in said]
-        measured.numbers["kl"] = [
-            _mean(x.logprobs) - _mean(logp) for x, logp in zip(said, logps(loaded.model, trees), strict=True)
-        ]
+    said = candidate.exchanges
+    trees = [Tree(x.prompt_ids, (Answer(x.answer_ids, [1.0] * len(x.answer_ids)),)) for x in said]
+    candidate.numbers["kl"] = [
+        _mean(x.logprobs) - _mean(logp) for x, logp in zip(said, logps(start.model, trees), strict=True)
+    ]
 
 
 def _scored(score: Score, rows: Sequence[Row], exchanges: Sequence[Exchange]) -> Numbers:
