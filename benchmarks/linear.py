@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
+from online import online_loop
 from torch import Tensor, nn
 
 from burnish.config import Rl
 from burnish.models.language import LanguageModel
-from burnish.models.value import Critic
-from burnish.objectives import Outputs, Stream
-from burnish.progress import Progress, Silent
-from burnish.records import Message, Row
-from burnish.rewards.scores import Asked, Score
+from burnish.objectives import Outputs, Stream, above
+from burnish.progress import Progress
+from burnish.rewards.scores import Score
 from burnish.sampling import Params, Sample
 from burnish.training.loop import Loop, Settings
-from burnish.training.plan import plan_of
 from burnish.training.rollouts import Rollouts
 
 Features = Callable[[Sequence[int]], Sequence[float]]
@@ -44,10 +42,10 @@ class Linear:
     def hidden(self, stream: Stream, take_S: Tensor) -> Tensor:
         """The features of what stands at and before the positions ``take`` [S, D]."""
         ids, known = stream.ids_T.tolist(), {}
-        for span in stream.spans:
-            above = ids[slice(*span.parent)] if span.parent else []
+        for span, parents in zip(stream.spans, above(stream.spans), strict=True):
+            before = [id for parent in parents for id in ids[stream.spans[parent].start : stream.spans[parent].stop]]
             for place in range(span.start, span.stop):
-                known[place] = self.features([*above, *ids[span.start : place + 1]])
+                known[place] = self.features([*before, *ids[span.start : place + 1]])
         return torch.tensor([known[place] for place in take_S.tolist()])
 
     def outputs(self, hidden_SD: Tensor, stream: Stream, temperature: float = 1.0, entropy: bool = False) -> Outputs:
@@ -83,26 +81,9 @@ def training(
     policy: Linear, table: Rl, seed: int, pay: Score, longest: int, rate: float, folder: Path
 ) -> tuple[Loop, Rollouts]:
     """The loop and where its windows come from; the prompts are the ids 0 to ``table.prompts`` - 1."""
-    plan = plan_of(table, 0.0, longest)
-    model = cast(LanguageModel, policy)
-    learner: Any = Critic(model) if plan.critic else policy
-    rollouts = Rollouts(
-        sampler=lambda: policy,
-        reference=cast(LanguageModel, Linear(policy.features, policy.head.detach())),
-        score=pay,
-        plan=plan,
-        keep=lambda *_: [],
-        prompts=[Asked([n], Row((Message("user", str(n)),), None, n + 1)) for n in range(table.prompts)],
-        prompts_per_rollout=table.prompts,
-        group=table.group,
-        params=Params(1.0, 1.0, longest, seed, ()),
-        seed=seed,
-        critic=learner.logp if plan.critic else None,
-    )
-
-    def forward(stream: Stream) -> Outputs:
-        outputs: Outputs = learner.logp(stream, entropy=True)
-        return outputs
-
+    start = cast(LanguageModel, Linear(policy.features, policy.head.detach()))
     settings = Settings(table.updates, rate, "constant", budget=4096)
-    return Loop(learner.parameters(), forward, rollouts, plan.terms, settings, folder, Silent()), rollouts
+    ids = range(table.prompts)
+    return online_loop(
+        cast(LanguageModel, policy), lambda: policy, start, ids, table, seed, pay, longest, settings, folder
+    )

@@ -20,20 +20,16 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from online import online_loop
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from burnish.config import Rl
 from burnish.models.adapters import Lora
 from burnish.models.base import Base
 from burnish.models.language import LanguageModel
-from burnish.models.value import Critic
-from burnish.objectives import Outputs, Stream
-from burnish.progress import Silent
-from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Score, Scores
-from burnish.sampling import Engine, Params, Sample
+from burnish.sampling import Engine, Sample
 from burnish.training.loop import Loop, Settings
-from burnish.training.plan import plan_of
 from burnish.training.rollouts import Rollouts
 
 RATE = 5e-3  # down to a tenth of it at the end
@@ -70,27 +66,11 @@ def student(
     ``pay`` gives rewards, an answer has ``longest`` ids or ends with one of ``stop_ids``, ``pace`` is the loop's.
     """
     policy = model_of(seed)
-    plan = plan_of(table, 0.0, longest)
-    learner = Critic(policy) if plan.critic else policy
-    rollouts = Rollouts(
-        sampler=lambda: Engine(policy, slots=table.prompts * table.group),
-        reference=policy.frozen_copy(),
-        score=pay,
-        plan=plan,
-        keep=lambda *_: [],
-        prompts=[Asked([n], Row((Message("user", str(n)),), None, n)) for n in range(1, PROMPTS + 1)],
-        prompts_per_rollout=table.prompts,
-        group=table.group,
-        params=Params(1.0, 1.0, longest, seed, stop_ids),
-        seed=seed,
-        critic=learner.logp if isinstance(learner, Critic) else None,
-    )
-
-    def forward(stream: Stream) -> Outputs:
-        return learner.logp(stream, entropy=True)
-
-    settings = Settings(table.updates, **{"learning_rate": RATE, **pace})
-    return Loop(learner.parameters(), forward, rollouts, plan.terms, settings, folder, Silent()), rollouts
+    return online_loop(
+        policy, lambda: Engine(policy, slots=table.prompts * table.group), policy.frozen_copy(),
+        range(1, PROMPTS + 1), table, seed, pay, longest,
+        Settings(table.updates, **{"learning_rate": RATE, **pace}), folder, stop_ids,
+    )  # fmt: skip
 
 
 def run(algorithm: str, seed: int, updates: int, folder: Path) -> list[float]:

@@ -78,7 +78,7 @@ def _ratio(loop: Loop, rollouts: Rollouts, rloo: Plan, seed: int) -> float:
     spreads = []
     for plan in (rollouts.plan, rloo):
         drawing = replace(rollouts, plan=plan, seed=seed, state={})
-        spreads.append(_spread([_gradient(loop, plan, drawing._collect(n, 0)) for n in range(MEASURED)]))
+        spreads.append(_spread([_gradient(loop, plan, drawing.collect(n, 0)) for n in range(MEASURED)]))
     return spreads[0] / spreads[1]
 
 

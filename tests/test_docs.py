@@ -25,7 +25,7 @@ def test_every_logged_figure_is_defined() -> None:
     from burnish.evaluation.metrics import METRICS
 
     defined = set(re.findall(r"`([^`]+)`", (REFERENCE / "metrics.md").read_text()))
-    names = set(METRICS) | _keys("training/loop.py", "update") | _keys("training/rollouts.py", "_collect", "held_out")
+    names = set(METRICS) | _keys("training/loop.py", "update") | _keys("training/rollouts.py", "collect", "held_out")
     names |= _keys("training/measured.py", "figures") | _keys("training/plan.py", "lesson")
     terms, metrics = _terms_and_metrics()
     assert {"likelihood", "kto", "mismatch"} <= terms and {"margin", "point", "kl"} <= metrics  # the search finds some

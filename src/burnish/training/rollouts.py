@@ -85,7 +85,7 @@ class Rollouts:
         inner = self.plan.inner
         rollout, self.part = divmod(step, inner.updates)
         if self.part == 0:
-            self._groups = self._collect(rollout, step)
+            self._groups = self.collect(rollout, step)
         else:
             self._figures = {}
         turn, place = divmod(self.part, inner.minibatches)
@@ -98,6 +98,31 @@ class Rollouts:
 
     def figures(self) -> Mapping[str, Any]:
         return self._figures
+
+    def collect(self, rollout: int, step: int) -> list[Tree]:
+        """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
+        chosen = self._chosen(rollout)
+        drawn = self._draw(rollout, 0, chosen)
+        for draw in range(1, self.plan.draws + 1):
+            missing = self.prompts_per_rollout - len(self._telling(drawn))
+            if missing <= 0:
+                break
+            drawn += self._draw(rollout, draw, self._others(rollout, draw, missing))
+        telling = self._telling(drawn)
+        silent = [n for n in range(len(drawn.trees)) if n not in telling]
+        kept = drawn.at(sorted([*telling, *silent][: self.prompts_per_rollout]))
+        if self.critic is not None:
+            kept = replace(kept, trees=with_values(kept.trees, self.critic))
+        figures = drawn.figures()
+        trees, learned = self.plan.lesson(kept, self._kl_weight(rollout, figures["kl"]))
+        self._figures = {
+            **figures,
+            **learned,
+            **({} if self.episodes is None else {"turns": turns(drawn.drawn)}),
+            "redrawn_share": len(drawn.trees) / self.prompts_per_rollout - 1,
+            "samples": self.keep(step, chosen, drawn.drawn),
+        }
+        return trees
 
     def measure(self, asked: Sequence[Asked], n: int, seed: int, rollout: int | None = None) -> Measured:
         """Sample ``n`` answers to each prompt, score them, and run those with a reward under the start version.
@@ -128,31 +153,6 @@ class Rollouts:
         if self.episodes is not None:
             return self.episodes.play(engine, asked, n, params)
         return engine.sample([prompt.ids for prompt in asked], n, params)
-
-    def _collect(self, rollout: int, step: int) -> list[Tree]:
-        """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
-        chosen = self._chosen(rollout)
-        drawn = self._draw(rollout, 0, chosen)
-        for draw in range(1, self.plan.draws + 1):
-            missing = self.prompts_per_rollout - len(self._telling(drawn))
-            if missing <= 0:
-                break
-            drawn += self._draw(rollout, draw, self._others(rollout, draw, missing))
-        telling = self._telling(drawn)
-        silent = [n for n in range(len(drawn.trees)) if n not in telling]
-        kept = drawn.at(sorted([*telling, *silent][: self.prompts_per_rollout]))
-        if self.critic is not None:
-            kept = replace(kept, trees=with_values(kept.trees, self.critic))
-        figures = drawn.figures()
-        trees, learned = self.plan.lesson(kept, self._kl_weight(rollout, figures["kl"]))
-        self._figures = {
-            **figures,
-            **learned,
-            **({} if self.episodes is None else {"turns": turns(drawn.drawn)}),
-            "redrawn_share": len(drawn.trees) / self.prompts_per_rollout - 1,
-            "samples": self.keep(step, chosen, drawn.drawn),
-        }
-        return trees
 
     def _draw(self, rollout: int, draw: int, chosen: Sequence[int]) -> Measured:
         seed = derive_seed(self.seed, "rollout", str(rollout), *([str(draw)] if draw else []))
