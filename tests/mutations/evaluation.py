@@ -10,11 +10,18 @@ SEEN_BY = "tests/evaluation/test_{}.py::test_{}".format
 
 MUTATIONS = [
     Mutation(
-        name="the rest of a prompt counts as answer where its beginning is shared",
-        file="src/burnish/evaluation/answers.py",
-        old="[*[0.0] * len(rest), *answer.weights]",
-        new="[*[1.0] * len(rest), *answer.weights]",
+        name="what prompts share is run by the first row alone",
+        file="src/burnish/objectives/stream.py",
+        old="spans.append(Span(start, first + fed, root))",
+        new="spans.append(Span(start, first + fed, None if number else root))",
         tests=SEEN_BY("stage", "a_shared_beginning_changes_no_logprob"),
+    ),
+    Mutation(
+        name="the KL is that of the start's own answers",
+        file="src/burnish/evaluation/stage.py",
+        old="_add_kl(loaded, found[candidate])",
+        new="_add_kl(loaded, found[(start, False)])",
+        tests=SEEN_BY("stage", "kl_is_zero_for_the_samplers_own_model_and_not_for_another"),
     ),
     Mutation(
         name="a seed that found nothing is left out of the pool",

@@ -89,7 +89,7 @@ MUTATIONS = [
     Mutation(
         "kept states of a row serve another that is cut elsewhere",
         BOUNDARIES,
-        'hashlib.sha256(f"{shape} ".encode() + ',
+        'hashlib.sha256(f"{stops} ".encode() + ',
         "hashlib.sha256(",
         ON_BOUNDARIES + "a_prompt_with_other_answers_is_another_row",
     ),

@@ -33,7 +33,7 @@ MUTATIONS = [
     Mutation(
         "layers in common are run for each of two models",
         TRAINING + "shared.py",
-        "        self._known |= {key: hidden_TD[place] for key, place in places}\n",
+        "        self._known |= by_tree(stream, hidden_TD)\n",
         "",
         TESTS + "test_shared.py::test_one_forward_gives_what_two_give",
     ),
