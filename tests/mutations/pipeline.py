@@ -12,8 +12,8 @@ MUTATIONS = [
     Mutation(
         "whether a gain holds over seeds is asked of the loss where the recipe has a metric of its own",
         "src/burnish/pipeline/repeat.py",
-        "asked = next((metric for metric in telling if metric in figures), None)",
-        "asked = next((metric for metric in reversed(telling) if metric in figures), None)",
+        "next((metric for metric in telling if metric in measured), None)",
+        "next((metric for metric in reversed(telling) if metric in measured), None)",
         TESTS + "test_circle.py::test_the_gain_is_that_of_the_most_telling_metric",
     ),
     Mutation(

@@ -33,7 +33,7 @@ MUTATIONS = [
     Mutation(
         "layers in common are run for each of two models",
         TRAINING + "shared.py",
-        "        self._known |= by_tree(stream, hidden_TD)\n",
+        "        self._known |= by_tree(stream, hidden_TD, trees)\n",
         "",
         TESTS + "test_shared.py::test_one_forward_gives_what_two_give",
     ),

@@ -156,7 +156,7 @@ def _measure(
     from burnish.models.artifacts import load_version
 
     sides = _sides(work)
-    start = sides[work.settings["start"]][0]
+    candidate, start = sides[work.settings["candidate"]], sides[work.settings["start"]][0]
     order = sorted(dict.fromkeys(id for id, _ in sides.values()), key=lambda id: id == start)
     found: dict[Side, Measured] = {}
     loaded: Loaded | None = None
@@ -166,7 +166,6 @@ def _measure(
         loaded = load_version(store, version, cache, like=like, progress=progress)
         for side in dict.fromkeys(side for side in sides.values() if side[0] == id):
             found[side] = _side(recipe, store, work, dataset, held_out, version, loaded, side[1], progress)
-        candidate = sides[work.settings["candidate"]]
         if id == start != candidate[0]:
             _add_kl(loaded, found[candidate])
         gc.collect()

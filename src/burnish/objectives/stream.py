@@ -157,10 +157,8 @@ def pack(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> list[Str
         TrainingError: A tree has no prompt, no answer or an answer without ids; weights or streams do not fit
             the ids; a weight is negative; a figure of a trained position is not finite.
     """
-    for tree in trees:
-        _require_sound(tree)
-    head = _head(trees)
-    return _packed(trees, head, _room(head, budget), keep_last)
+    head, room = _shared(trees, budget)
+    return _packed(trees, head, room, keep_last)
 
 
 def pack_evenly(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> list[Stream]:
@@ -169,13 +167,19 @@ def pack_evenly(trees: Sequence[Tree], budget: int, keep_last: bool = True) -> l
     Full streams and a rest take longer than even ones, whose matrix products are all of a good size, and the longest
     decides the memory.
     """
-    for tree in trees:
-        _require_sound(tree)
-    head = _head(trees)
-    sizes, room = [tree.tokens(keep_last) - head for tree in trees], _room(head, budget)
+    head, room = _shared(trees, budget)
+    sizes = [tree.tokens(keep_last) - head for tree in trees]
     most = _streams(sizes, room)
     least = bisect_left(range(room), True, key=lambda tokens: _streams(sizes, tokens) <= most)
     return _packed(trees, head, least, keep_last)
+
+
+def _shared(trees: Sequence[Tree], budget: int) -> tuple[int, int]:
+    """How many tokens the head of these trees has, all of them sound, and how many of theirs fit a stream beside it."""
+    for tree in trees:
+        _require_sound(tree)
+    head = _head(trees)
+    return head, max(budget - head, budget // 2)
 
 
 def _head(trees: Sequence[Tree]) -> int:
@@ -187,11 +191,6 @@ def _head(trees: Sequence[Tree]) -> int:
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
     shared = min(shared, *(len(prompt) - 1 for prompt in prompts))
     return shared if shared >= SHORTEST_HEAD else 0
-
-
-def _room(head: int, budget: int) -> int:
-    """How many tokens of the trees fit a stream beside their head."""
-    return max(budget - head, budget // 2)
 
 
 def _packed(trees: Sequence[Tree], head: int, room: int, keep_last: bool) -> list[Stream]:

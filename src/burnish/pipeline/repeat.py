@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from burnish.errors import ConfigError, EvaluationError
 from burnish.evaluation.metrics import UTILITY, metric_of
@@ -54,8 +54,8 @@ def repeated(project: Project, seeds: Sequence[int]) -> list[str]:
         found = _one(evaluation, outcome.records.get("judgement"), telling) if tested else outcome.why or "not tested"
         lines.append(f"seed {seed}: {outcome.state}; {found}")
     lines.append("")
-    measured = {metric: pooled(evaluations, metric) for metric in dict.fromkeys((*telling, *POOLED))}
-    figures = {metric: figure for metric, figure in measured.items() if figure is not None}
+    wanted = dict.fromkeys((*telling, *POOLED))
+    figures = {metric: figure for metric in wanted if (figure := pooled(evaluations, metric)) is not None}
     lines += [f"pooled {metric}: {_shown(figure)}" for metric, figure in figures.items()]
     return [*lines, concluded(telling, figures)]
 
@@ -63,7 +63,7 @@ def repeated(project: Project, seeds: Sequence[int]) -> list[str]:
 def concluded(telling: Sequence[str], figures: Mapping[str, Figure]) -> str:
     """Whether the gain holds by the first of the ``telling`` metrics that was measured: its interval lies on the good
     side of zero."""
-    asked = next((metric for metric in telling if metric in figures), None)
+    asked = _first(telling, figures)
     if asked is None:
         return "no gain: no seed's candidate was tested"
     figure, known = figures[asked], metric_of(asked)
@@ -97,11 +97,16 @@ def pooled(evaluations: Sequence[Record | None], metric: str) -> Figure | None:
 
 def _one(evaluation: Record, judgement: Record | None, telling: Sequence[str]) -> str:
     differences = evaluation.body["differences"][evaluation.body["start"]]
-    metric = next((metric for metric in telling if metric in differences), None)
+    metric = _first(telling, differences)
     said = [] if metric is None else [f"{metric} {_shown(Figure(**differences[metric]))}"]
     if judgement is not None:
         said.append(f"win rate {_shown(Figure(**judgement.body['win_rate']))}")
     return ", ".join(said)
+
+
+def _first(telling: Sequence[str], measured: Container[str]) -> str | None:
+    """The most telling metric that was measured."""
+    return next((metric for metric in telling if metric in measured), None)
 
 
 def _shown(figure: Figure) -> str:

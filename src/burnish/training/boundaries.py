@@ -7,7 +7,7 @@ Axes: T packed tokens, D width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def keep_boundaries(
         return False
 
     def compute(stream: Stream) -> Mapping[str, Tensor]:
-        return by_tree(stream, model.boundary(stream))
+        return by_tree(stream, model.boundary(stream), trees_of(stream))
 
     streams = pack(trees, BUDGET, keep_last=keep_last)
     kept = Remembered.made(folder, [source, first], model)
@@ -91,10 +91,10 @@ def keep_boundaries(
     return True
 
 
-def by_tree(stream: Stream, hidden_TD: Tensor) -> dict[str, Tensor]:
-    """The states of each whole tree, the head's among them, by its name."""
+def by_tree(stream: Stream, hidden_TD: Tensor, trees: Iterable[tuple[str, slice]]) -> dict[str, Tensor]:
+    """The states of each whole tree, the head's among them, by its name; ``trees`` as ``trees_of`` tells them."""
     head_TD = hidden_TD[: stream.head]
-    return {key: torch.cat([head_TD, hidden_TD[place]]) for key, place in trees_of(stream)}
+    return {key: torch.cat([head_TD, hidden_TD[place]]) for key, place in trees}
 
 
 def joined(stream: Stream, trees: Sequence[Tensor]) -> Tensor:
@@ -105,9 +105,8 @@ def joined(stream: Stream, trees: Sequence[Tensor]) -> Tensor:
 def trees_of(stream: Stream) -> Iterator[tuple[str, slice]]:
     """Each tree of a stream: a name for all that it holds, and its place on the axis, without the head."""
     head = stream.head
-    roots = [
-        number for number, span in enumerate(stream.spans) if span.start >= head and span.parent in (None, (0, head))
-    ]
+    above = (0, head) if head else None
+    roots = [number for number, span in enumerate(stream.spans) if span.parent == above]
     for root, after in zip(roots, [*roots[1:], len(stream.spans)], strict=True):
         spans = stream.spans[root:after]
         start, stop = spans[0].start, spans[-1].stop

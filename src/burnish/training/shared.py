@@ -32,11 +32,11 @@ class SharedLayers:
 
     def __call__(self, stream: Stream) -> tuple[Tensor, int]:
         """The input of layer ``first`` [T, D], and which it is."""
-        keys = [key for key, _ in trees_of(stream)]
-        if all(key in self._known for key in keys):
-            return joined(stream, [self._known[key] for key in keys]), self.first
+        trees = list(trees_of(stream))
+        if all(key in self._known for key, _ in trees):
+            return joined(stream, [self._known[key] for key, _ in trees]), self.first
         hidden_TD = self.model.boundary(stream, self.first)
-        self._known |= by_tree(stream, hidden_TD)
+        self._known |= by_tree(stream, hidden_TD, trees)
         return hidden_TD, self.first
 
     def forget(self) -> None:
