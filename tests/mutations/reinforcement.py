@@ -38,6 +38,13 @@ MUTATIONS = [
         TESTS + "test_shared.py::test_one_forward_gives_what_two_give",
     ),
     Mutation(
+        "a policy reads kept states of layers that it trains",
+        TRAINING + "shared.py",
+        "min(policy.first_trained, _in_common([reference, policy]))",
+        "_in_common([reference, policy])",
+        TESTS + "test_shared.py::test_a_policy_whose_last_layers_learn_reads_what_its_reference_ran",
+    ),
+    Mutation(
         "hidden states of the last rollout are kept for good",
         ROLLOUTS,
         "            self.shared.forget()\n",

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from burnish.models.adapters import Lora
+from burnish.models.base import resolve_base
 from burnish.models.freezing import Full
 from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
+from burnish.objectives.stream import pack
 from burnish.rewards.learned import score_answers
 from burnish.sampling import Sample
 from burnish.training.measured import as_trees, with_reference
@@ -19,6 +22,7 @@ from training.test_rollouts import rollouts_of
 
 PROMPTS = [[5, 6, 7], [8, 9]]
 HEADED = [[*range(20, 32), *prompt] for prompt in PROMPTS]
+UPPER = Lora(4, layers=2)
 DRAWN = [
     [Sample((11, 12), (-1.0, -1.0), "stop"), Sample((13,), (-1.0,), "stop")],
     [Sample((14, 15, 16), (-1.0, -1.0, -1.0), "length")],
@@ -104,6 +108,54 @@ def test_what_differs_is_not_shared(model: LanguageModel, tiny_model_folder: Pat
     slow.trunk.use_slow("a test")
     assert share_layers([reference, slow.trunk]) is None
     assert reference.kept is None and near.trunk.kept is None
+
+
+@pytest.fixture
+def start(tiny_model_folder: Path, tmp_path: Path) -> LanguageModel:
+    """A frozen version of five layers, whose adapter lies on the last two and has learned something."""
+    torch.manual_seed(0)
+    base = resolve_base(str(tiny_model_folder), tmp_path / "cache")
+    config = AutoConfig.from_pretrained(base.folder, num_hidden_layers=5)
+    deep = LanguageModel(AutoModelForCausalLM.from_config(config), base).sibling(lora=UPPER, trainable=True)
+    for parameter in deep.parameters().values():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    return deep.frozen_copy()
+
+
+def learned(policy: LanguageModel) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The logprobs of what was drawn, and how each parameter moves their sum."""
+    (stream,) = pack(as_trees(HEADED, DRAWN), 1000, keep_last=policy.kept is not None)
+    logp_S = policy.logp(stream).logp_S
+    assert logp_S is not None
+    return logp_S.detach(), list(torch.autograd.grad(logp_S.sum(), list(policy.parameters().values())))
+
+
+@pytest.mark.parametrize("rewarded", [0, 1, 2, 3, 5])
+def test_a_policy_whose_last_layers_learn_reads_what_its_reference_ran(
+    start: LanguageModel, rewarded: int, runs: list[int]
+) -> None:
+    """Under a reward that shares more layers with the start than the policy, as many, fewer or none."""
+    apart, slopes = learned(start.trainable(UPPER))
+    rewards = [reward_on(start, Lora(4), layers=rewarded)] if rewarded else []
+    reference, policy = start.merged() if rewards else start, start.trainable(UPPER)
+    assert share_layers([reference, *(reward.trunk for reward in rewards)], policy) is not None
+    learns = list(policy.parameters().values())
+    for parameter in learns:
+        parameter.data += 0.2  # as an update moves it: what is kept lies below
+    runs.clear()
+    for reward in rewards:
+        said(reward, reference, HEADED)
+    with_reference(as_trees(HEADED, DRAWN), reference, 1.0)
+    moved, _ = learned(policy)
+    # what all share, what reward and reference share, the reward's own, the reference's own twice, the policy's own
+    expected = {0: 3 + 2 + 2, 1: 3 + 1 + 1 + 2 + 2, 2: 3 + 2 + 4 + 2, 3: 2 + 1 + 3 + 4 + 2, 5: 3 + 5 + 4 + 2}
+    assert sum(runs) == expected[rewarded]
+    assert not torch.allclose(moved, apart, atol=1e-3)
+    for parameter in learns:
+        parameter.data -= 0.2
+    together, also = learned(policy)
+    assert torch.allclose(together, apart, atol=2e-6)
+    assert all(torch.allclose(mine, alone, atol=1e-5) for mine, alone in zip(also, slopes, strict=True))
 
 
 def test_a_rollout_forgets_the_last_one(model: LanguageModel) -> None:

@@ -210,12 +210,13 @@ class LanguageModel:
             return torch.cat([output.last_hidden_state[0, own:] for output, own in outputs]).to(self.dtype)
 
     @torch.no_grad()
-    def boundary(self, stream: Stream, first: int | None = None) -> Tensor:
+    def boundary(self, stream: Stream, first: int | None = None, below: tuple[Tensor, int] | None = None) -> Tensor:
         """The input of layer ``first`` [T, D]; None: of the first trained one, the same at every step, so kept.
 
-        A row's part of it does not depend on what it is packed with.
+        A row's part of it does not depend on what it is packed with. ``below``: the input of a lower layer, and which.
         """
-        return self._run(stream, last=self.first_trained if first is None else first)
+        hidden_TD, start = below or (None, 0)
+        return self._run(stream, hidden_TD, start, last=self.first_trained if first is None else first)
 
     @property
     def first_trained(self) -> int:

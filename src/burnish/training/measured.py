@@ -133,15 +133,15 @@ def as_trees(prompts: Sequence[Sequence[int]], samples: Sequence[Sequence[Sample
     ]
 
 
-def with_values(trees: Sequence[Tree], forward: Callable[[Stream], Outputs]) -> list[Tree]:
+def with_values(trees: Sequence[Tree], forward: Callable[[Stream], Outputs], keep_last: bool = False) -> list[Tree]:
     """The same trees with "value": what the critic expects from the prefix before each id on."""
-    return with_stream(trees, "value", _read(trees, lambda stream: forward(stream).value_S))
+    return with_stream(trees, "value", _read(trees, lambda stream: forward(stream).value_S, keep_last))
 
 
 def with_reference(trees: Sequence[Tree], reference: LanguageModel, temperature: float) -> list[Tree]:
     """The same trees with "reference_logp" on drawn answers: under the start version, at the sampling temperature.
 
-    Where the reference shares layers with reward models it reads the very streams that they read, last tokens included.
+    Models that share layers read the very trees that the others read, last tokens included, as a reward does.
     """
     logps = _read(trees, lambda stream: reference.logp(stream, temperature).logp_S, reference.kept is not None)
     return with_stream(trees, "reference_logp", logps, having="old_logp")
@@ -155,7 +155,7 @@ def with_trainer(trees: Sequence[Tree], policy: LanguageModel, temperature: floa
         return answer if drawn is None else replace(answer, streams={"sampled_logp": drawn})
 
     trees = [replace(tree, answers=tuple(map(renamed, tree.answers))) for tree in trees]
-    logps = _read(trees, lambda stream: policy.logp(stream, temperature).logp_S)
+    logps = _read(trees, lambda stream: policy.logp(stream, temperature).logp_S, policy.kept is not None)
     return with_stream(trees, "old_logp", logps, having="sampled_logp")
 
 

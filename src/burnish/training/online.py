@@ -83,7 +83,7 @@ def train_online(
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows, table)
         means, watching = _means(recipe, store, cache, frozen, rewards, watch, spans, parts, task, params)
-        reference, shared = _reference(frozen.model, [*means.learned, *watching], progress)
+        reference, shared = _reference(frozen.model, [*means.learned, *watching], policy, progress)
         rollouts = Rollouts(
             sampler=_sampler_of(table, policy, store.begin(work)),
             reference=reference,
@@ -135,18 +135,18 @@ def _means(
 
 
 def _reference(
-    start: LanguageModel, models: Sequence[RewardModel], progress: Progress
+    start: LanguageModel, models: Sequence[RewardModel], policy: LanguageModel, progress: Progress
 ) -> tuple[LanguageModel, SharedLayers | None]:
-    """The reference, and the layers that it and the reward models run once for all of them."""
-    if not models:
-        return start, None
-    reference = start.merged()  # as the trunk of a reward model is
-    shared = share_layers([reference, *(model.trunk for model in models)])
-    if shared is None:
-        progress.say("rl: reward and start have no layers in common: each runs by itself")
-        return start, None
-    progress.say(f"rl: reward and start have {shared.first} layers in common, which are run once for both")
-    return reference, shared
+    """The reference, and the layers that it, the reward models and the policy run once for all of them."""
+    reference = start.merged() if models else start  # as the trunk of a reward model is
+    trunks = [model.trunk for model in models]
+    shared = share_layers([reference, *trunks], policy)
+    for who, model in (*(("reward", trunk) for trunk in trunks[:1]), ("policy", policy)):
+        if isinstance(model.kept, SharedLayers):
+            progress.say(f"rl: {who} and start have {model.kept.first} layers in common, which are run once for both")
+        elif model is not policy:
+            progress.say("rl: reward and start have no layers in common: each runs by itself")
+    return (reference if shared else start), shared
 
 
 def _sampler_of(table: Rl, policy: LanguageModel, folder: Path) -> Callable[[], Sampler]:
@@ -285,7 +285,7 @@ def _train(
         rollouts.critic = learner.logp
     terms = [*rollouts.plan.terms, rollouts.mismatch_term()]
     progress.say(f"rl: {said(choices)}")
-    trained = Learner("rl", recipe.adapt, learner.parameters(), forward, terms, BUDGET)
+    trained = Learner("rl", recipe.adapt, learner.parameters(), forward, terms, BUDGET, policy.kept is not None)
     loop = trained.loop(rollouts, table.updates, choices, store.begin(work), progress, work.settings)
     loop.held_out = HeldOut(brake.look, rollouts.plan.inner.updates, better="higher", first=True)
     done, stopped = loop.run()

@@ -53,9 +53,9 @@ class Rollouts:
     them; ``critic`` is the forward that values tokens, where the plan has one; ``keep`` stores a few samples for people
     to read and returns their ids; ``episodes`` plays conversations with an environment, where there is one.
     ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the written answer that joins a
-    prompt's group, where the plan wants one. ``shared`` are layers that the reference has in common with models that
-    the reward asks. ``kind`` is the recipe's ``rl.sampler``; ``trainer`` is the policy, where its own logprobs of what
-    was drawn are wanted beside the sampler's.
+    prompt's group, where the plan wants one. ``shared`` are layers that the reference has in common with the policy and
+    with models that the reward asks. ``kind`` is the recipe's ``rl.sampler``; ``trainer`` is the policy, where its own
+    logprobs of what was drawn are wanted beside the sampler's.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -101,6 +101,7 @@ class Rollouts:
 
     def collect(self, rollout: int, step: int) -> list[Tree]:
         """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
+        self._forget()
         chosen = self._chosen(rollout)
         drawn = self._draw(rollout, 0, chosen)
         for draw in range(1, self.plan.draws + 1):
@@ -112,7 +113,7 @@ class Rollouts:
         silent = [n for n in range(len(drawn.trees)) if n not in telling]
         kept = drawn.at(sorted([*telling, *silent][: self.prompts_per_rollout]))
         if self.critic is not None:
-            kept = replace(kept, trees=with_values(kept.trees, self.critic))
+            kept = replace(kept, trees=with_values(kept.trees, self.critic, self.shared is not None))
         figures = drawn.figures()
         trees, learned = self.plan.lesson(kept, self._kl_weight(rollout, figures["kl"]))
         self._figures = {
@@ -129,8 +130,8 @@ class Rollouts:
 
         ``rollout`` is the number of a rollout, None for a look.
         """
-        if self.shared is not None:
-            self.shared.forget()
+        if rollout is None:
+            self._forget()
         drawn = self._sampled(asked, n, replace(self.params, seed=seed))
         release()
         graded = drawn if rollout is None or self.shown is None else with_shown(drawn, asked, self.shown)
@@ -142,6 +143,10 @@ class Rollouts:
         trees = with_reference(trees, self.reference, temperature)
         release()
         return Measured(samples, scores, trees, drawn)
+
+    def _forget(self) -> None:
+        if self.shared is not None:
+            self.shared.forget()
 
     def _sampled(self, asked: Sequence[Asked], n: int, params: Params) -> list[list[Sample]]:
         """``n`` answers to each prompt, by an engine of their own.

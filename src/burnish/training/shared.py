@@ -1,7 +1,8 @@
-"""Layers that the reference and the reward models have in common: run once for all of them.
+"""Layers that the policy, the reference and the reward models have in common: run once for all of them.
 
 A reward model is the start version with its last layers adapted and a head on top, and the start version is the
-reference: for the same answers, what lies below the lowest adapted layer says the same in both.
+reference: for the same answers, what lies below the lowest adapted layer says the same in both. So does what lies
+below the policy's lowest trained layer, where only its last layers learn: every update of a rollout reads it again.
 Axes: T packed tokens, D width.
 """
 
@@ -20,14 +21,16 @@ from burnish.training.boundaries import by_tree, joined, trees_of
 
 @dataclass
 class SharedLayers:
-    """The input of layer ``first`` of frozen models that are the same below it: what ``LanguageModel.kept`` asks.
+    """The input of layer ``first`` of models that are the same below it: what ``LanguageModel.kept`` asks.
 
-    Whichever of them asks first for a stream has ``model`` run its lower layers; the others read what came out. It is
-    kept until the next answers come (`forget`): 4 bytes x width for each token in float32.
+    Whichever of them asks first for a stream has ``model`` run its lower layers, from where ``below`` ends if others
+    share fewer; the others read what came out. It is kept until the next answers come (`forget`): 4 bytes x width for
+    each token in float32.
     """
 
     model: LanguageModel
     first: int
+    below: SharedLayers | None = None
     _known: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, stream: Stream) -> tuple[Tensor, int]:
@@ -35,40 +38,51 @@ class SharedLayers:
         trees = list(trees_of(stream))
         if all(key in self._known for key, _ in trees):
             return joined(stream, [self._known[key] for key, _ in trees]), self.first
-        hidden_TD = self.model.boundary(stream, self.first)
+        hidden_TD = self.model.boundary(stream, self.first, self.below(stream) if self.below else None)
         self._known |= by_tree(stream, hidden_TD, trees)
         return hidden_TD, self.first
 
     def forget(self) -> None:
         """Drop what is known of the answers so far."""
         self._known.clear()
+        if self.below is not None:
+            self.below.forget()
 
 
-def share_layers(models: Sequence[LanguageModel]) -> SharedLayers | None:
-    """Have frozen models run the layers that they have in common once, and hold one copy of these.
+def share_layers(models: Sequence[LanguageModel], policy: LanguageModel | None = None) -> SharedLayers | None:
+    """Have models run the layers that they have in common once, and hold one copy of these.
 
-    Layers are compared tensor by tensor, bit by bit, from the lowest on. None where there is nothing to share: one
-    model, another base, a lowest layer that differs, or the slow path.
+    ``models`` are frozen: the reference, then the reward models. Of the ``policy`` what lies below its first trained
+    layer is shared with them. Layers are compared tensor by tensor, bit by bit, from the lowest on. None where there is
+    nothing to share: one model, another base, a lowest layer that differs, or the slow path.
     """
+    reference, *rewards = models
+    first = _in_common(models) if rewards else 0
+    under = min(policy.first_trained, _in_common([reference, policy])) if policy is not None else 0
+    shared: SharedLayers | None = None
+    for level in sorted({first, under} - {0}):
+        shared = SharedLayers(reference, level, shared)
+        sharing = [*(rewards if level <= first else []), *([policy] if policy and level <= under else [])]
+        for model in (reference, *sharing):
+            for number in range(level):
+                _hold(model.trunk.layers[number], dict(reference.trunk.layers[number].named_parameters()))
+            model.kept = shared
+    return shared
+
+
+def _in_common(models: Sequence[LanguageModel]) -> int:
+    """How many of their lowest layers are the same in all of these models."""
     model, *others = models
-    if not others or any(other.path == "slow" or other.base.digest != model.base.digest for other in models):
-        return None
+    if any(each.path == "slow" or each.base.digest != model.base.digest for each in models):
+        return 0
     if not all(_same(model.trunk.embed_tokens, other.trunk.embed_tokens) for other in others):
-        return None
-    first = 0
+        return 0
+    count = 0
     for layers in zip(*(each.trunk.layers for each in models), strict=True):
         if not all(_same(layers[0], layer) for layer in layers[1:]):
             break
-        first += 1
-    if first == 0:
-        return None
-    for other in others:
-        for number in range(first):
-            _hold(other.trunk.layers[number], dict(model.trunk.layers[number].named_parameters()))
-    shared = SharedLayers(model, first)
-    for each in models:
-        each.kept = shared
-    return shared
+        count += 1
+    return count
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
