@@ -12,6 +12,7 @@ Axes: T rows, D inputs, O outputs.
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -73,22 +74,24 @@ class Int8Linear(nn.Module):
         self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
         self._packed = _eight_bits(linear.weight.detach())
         self._narrow = _saturates()
-        self._end = 63.5 if self._narrow else 127.5
+        self._most = 63 if self._narrow else 127
+        self._least_11 = torch.full((1, 1), 1e-30)  # what a row of zeros is divided by
         self._ends_1D = torch.zeros(1, linear.in_features)
-        self._ends_1D[0, :2] = torch.tensor([self._end, -self._end])
+        self._ends_1D[0, :2] = torch.tensor([self._most + 0.5, -self._most - 0.5])
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """x weight^T + bias, and ``onto`` added where it is given."""
         x_TD = x.reshape(-1, self.in_features)
-        scale_T1 = x_TD.abs().amax(-1, keepdim=True).clamp_(min=1e-30).div_(self._end)
+        rows = len(x_TD)
+        largest_T1 = torch.linalg.vector_norm(x_TD, math.inf, 1, True)
+        scale_T1 = torch.add(self._least_11, largest_T1, alpha=1 / self._most)
         even_TD = x_TD / scale_T1
-        whole_TD = even_TD.round().clamp_(-int(self._end), int(self._end))
-        rest_TD = even_TD.sub_(whole_TD).mul_(2 * self._end)
-        rows = torch.cat([whole_TD, rest_TD, self._ends_1D])
-        whole_TO, rest_TO, _ = torch.ops.quantized.linear_dynamic(rows, self._packed, self._narrow).split(
-            [len(x_TD), len(x_TD), 1]
-        )
-        product = whole_TO.add_(rest_TO, alpha=0.5 / self._end).mul_(scale_T1).view(*x.shape[:-1], -1)
+        whole_TD = even_TD.round()
+        rest_TD = even_TD.sub_(whole_TD).mul_(2 * self._most)
+        stacked = torch.cat([whole_TD, rest_TD, self._ends_1D])
+        out = torch.ops.quantized.linear_dynamic(stacked, self._packed, self._narrow)
+        product: Tensor = out[:rows].add_(out[rows : 2 * rows], alpha=0.5 / self._most).mul_(scale_T1)
+        product = product.view(*x.shape[:-1], -1)
         if self.bias is not None:
             product += self.bias
         return product if onto is None else product.add_(onto)
