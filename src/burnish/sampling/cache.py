@@ -114,8 +114,9 @@ class Plan:
     layers: set[int] = field(default_factory=set)
     slots_T: Tensor = field(init=False)
     positions_T: Tensor = field(init=False)
-    mask_S11L: Tensor = field(init=False)
+    mask_SL: Tensor = field(init=False)
     every_slot: bool = False  # row i is slot i: then nothing is gathered
+    _masks: dict[int, Tensor] = field(default_factory=dict)
 
     def add(self, slot: int, past: int, ids: Sequence[int]) -> int:
         """Add tokens that follow ``past`` cached ones; returns the index of the last. Single tokens come first."""
@@ -137,9 +138,15 @@ class Plan:
         last_S = torch.zeros(1 + max(self.slots[: self.rows]), dtype=torch.long, device=device)
         last_S[self.slots_T[: self.rows]] = self.positions_T[: self.rows]
         seen_SL = torch.arange(int(last_S.max()) + 1, device=device) <= last_S[:, None]
-        mask_SL = torch.zeros(seen_SL.shape, dtype=dtype, device=device).masked_fill_(~seen_SL, float("-inf"))
-        self.mask_S11L = mask_SL[:, None, None]
+        self.mask_SL = torch.zeros(seen_SL.shape, dtype=dtype, device=device).masked_fill_(~seen_SL, float("-inf"))
         self.every_slot = self.slots[: self.rows] == list(range(len(last_S)))
+        self._masks.clear()
+
+    def mask(self, key_heads: int) -> Tensor:
+        """What is added to the rows' scores, [slots x key heads, 1, L]; the same for every layer, so made once."""
+        if key_heads not in self._masks:
+            self._masks[key_heads] = self.mask_SL.repeat_interleave(key_heads, 0)[:, None]
+        return self._masks[key_heads]
 
 
 def cached_attention(
@@ -197,19 +204,16 @@ def _rows(query_RHD: Tensor, keys: Tensor, values: Tensor, scale: float, plan: P
     Two batched products: the fused kernel is made for many queries and slower here. The G query heads of a key head
     are the rows of its product, so that keys are not repeated.
     """
-    slots, length = len(plan.mask_S11L), plan.mask_S11L.shape[-1]
-    key_heads, size = keys.shape[1], keys.shape[3]
-    if plan.every_slot:
-        query_SHD = query_RHD * scale
-    else:
+    (slots, length), key_heads, size = plan.mask_SL.shape, keys.shape[1], keys.shape[3]
+    query_SHD = query_RHD
+    if not plan.every_slot:
         query_SHD = query_RHD.new_zeros(slots, *query_RHD.shape[1:])
-        query_SHD[plan.slots_T[: plan.rows]] = query_RHD * scale
+        query_SHD[plan.slots_T[: plan.rows]] = query_RHD
     query_XGD = query_SHD.reshape(slots * key_heads, -1, size)
     keys_XLD = keys[:slots].flatten(0, 1)[:, :length]
     values_XLD = values[:slots].flatten(0, 1)[:, :length]
-    scores = torch.bmm(query_XGD, keys_XLD.transpose(1, 2)).view(slots, key_heads, -1, length)
-    weights = torch.softmax(scores.add_(plan.mask_S11L), dim=-1)
-    out_SHD = torch.bmm(weights.flatten(0, 1), values_XLD).view(slots, -1, values.shape[3])
+    scores = torch.baddbmm(plan.mask(key_heads), query_XGD, keys_XLD.transpose(1, 2), alpha=scale)
+    out_SHD = torch.bmm(torch.softmax(scores, dim=-1), values_XLD).view(slots, -1, values.shape[3])
     return out_SHD if plan.every_slot else out_SHD[plan.slots_T[: plan.rows]]
 
 
