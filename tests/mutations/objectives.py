@@ -95,7 +95,7 @@ MUTATIONS = [
     Mutation(
         name="both answers of a pair are demonstrations",
         file=READING,
-        old="other_S = other_S | _carried_by_tree(stream, name)[stream.tree_A[stream.answer_S]]",
+        old="other_S = other_S | on_N[stream.tree_A[stream.answer_S]]",
         new="pass",
         tests=ON_TERMS + "test_each_term_counts_its_own_rows",
     ),

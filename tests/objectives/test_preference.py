@@ -261,6 +261,36 @@ def test_pairwise_term_reads_scores_of_marked_pairs():
     assert term.loss(Outputs(scores_A=leaf(1.0)), pack(alone, 100)[0]).total.item() == term.count(alone) == 0.0
 
 
+def test_a_chain_is_its_pairs_and_its_answers_are_laid_out_once():
+    """Three answers, each compared with the next, beside the same two comparisons as trees of their own."""
+    first, second, third = (Answer([n], [1.0]) for n in (2, 3, 4))
+    chain = Tree([1], (first, second, third), {"preference": [1.0, 0.25, None], "votes": [2.0, 3.0, None]})
+    apart = [
+        Tree([1], (first, second), {"preference": 1.0, "votes": 2.0}),
+        Tree([1], (second, third), {"preference": 0.25, "votes": 3.0}),
+    ]
+    term, one, two = pairwise_term(), leaf(0.5, -1.0, 2.0), leaf(0.5, -1.0, -1.0, 2.0)
+    assert term.count([chain]) == term.count(apart) == 5.0
+    together = term.loss(Outputs(scores_A=one), pack([chain], 100)[0])
+    separate = term.loss(Outputs(scores_A=two), pack(apart, 100)[0])
+    assert together.total.item() == pytest.approx(separate.total.item()) and together.units == separate.units == 5.0
+    assert {name: m.item() for name, m in together.metrics.items()} == pytest.approx(
+        {name: m.item() for name, m in separate.metrics.items()}
+    )
+    together.total.backward(), separate.total.backward()
+    a, b, c, d = two.grad.tolist()
+    assert one.grad.tolist() == pytest.approx([a, b + c, d])
+
+
+def test_a_chain_whose_last_answer_was_compared_is_refused():
+    answers = tuple(Answer([n], [1.0], row=7) for n in (2, 3))
+    for last in (0.0, 1.0):
+        with pytest.raises(TrainingError, match=f"row 7: a preference of {last} on 1 answer"):
+            pairwise_term().count([Tree([1], answers, {"preference": [1.0, last], "votes": [1.0, 1.0]})])
+    with pytest.raises(TrainingError, match=r"row 7: a preference of 1\.5"):
+        pairwise_term().count([Tree([1], answers, {"preference": [1.5, None]})])
+
+
 def test_pairwise_term_reads_margins():
     wide = Tree([1], (Answer([2], [0.0]), Answer([3], [0.0])), {"preference": 1.0, "margin": 1.0})
     plain = Tree([1], (Answer([2], [0.0]), Answer([3], [0.0])), {"preference": 1.0})

@@ -54,6 +54,16 @@ def test_pairs():
     assert len(reading.pairs(pack([WRITTEN], 10)[0]).a_P) == 0
 
 
+def test_pairs_of_a_chain():
+    chain = Tree([6], tuple(Answer([n], [1.0]) for n in (7, 8, 9)), {"preference": [None, 0.25, None]})
+    stream = pack([WRITTEN, chain, WRITTEN], 100)[0]
+    found = reading.pairs(stream)
+    assert (found.a_P.tolist(), found.b_P.tolist()) == ([2], [3])
+    assert (found.preference_P.tolist(), found.votes_P.tolist(), found.margin_P.tolist()) == ([0.25], [1.0], [0.0])
+    assert reading.count_compared([WRITTEN, chain]) == reading.count_compared([chain]) == 1.0
+    assert reading.demonstration_weights(stream).tolist() == [1.0, 0.0, 0.0, 0.0, 1.0]  # none of them is shown
+
+
 def test_sums():
     values_S = tensor([1.0, 2.0, math.nan, 4.0, 5.0, 6.0, 7.0])
     weights_S = tensor([1.0, 0.5, 0.0, 1.0, 1.0, 2.0, 1.0])

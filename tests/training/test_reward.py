@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from burnish.feedback import snapshot, votes
+from burnish.feedback import add_comparisons, snapshot, votes
 from burnish.pipeline import Project
 from burnish.progress import Silent
-from burnish.records import Record
+from burnish.records import Message, Record
 from burnish.rewards.pairs import pairs_of
 from burnish.training import settings
 from burnish.training.judged import in_parts
@@ -78,6 +78,26 @@ def test_a_long_run_probes_its_rate_on_pairs_that_it_does_not_learn(
     pairs, rate = record.body["pairs"], record.body["settings"]["learning_rate"]
     assert pairs["looked_at"] > 0 and record.body["settings"]["early_stopping"]["value"] == "off"
     assert f"loss on {pairs['looked_at']} unseen rows after" in rate["why"]
+
+
+def test_answers_compared_with_each_other_are_run_once(tmp_path: Path, tiny_model_folder: Path) -> None:
+    """Three pairs a prompt of four answers: what is learned is counted in pairs, what is run in answers."""
+    torch.set_num_threads(1)
+    made = Asked(tmp_path, tiny_model_folder, prompts=0)
+    texts = ("It left today.", "It leaves at ten.", "Perhaps.", "Who knows?")
+    ids = [[made.answer(n, f"{text} {n}") for text in texts] for n in range(80)]
+    pairs = [(group[place], group[place + 1]) for place in range(3) for group in ids]
+    for item in add_comparisons(made.project.store, "tiny", pairs, "train", "c-1", 1):
+        made.compares(made.ann, item, "a")
+    project, record = run(made, "learning_rate = 0.1\nepochs = 2")
+    numbers, lines = record.body["pairs"], project.store.metrics(record)
+    assert sum(numbers.values()) == 240 and all(number % 3 == 0 for number in numbers.values())
+    assert record.body["settings"]["batch_size"] == {"value": 5, "why": "16 pairs, 3.0 of them in a chain"}
+    assert record.body["accuracy"]["value"] > 0.7
+    run_first = next(line["tokens"] for line in lines if "tokens" in line)
+    prompt = len(made.loaded.renderer.prompt((Message("user", "Where is parcel 10?"),)))
+    answers = sum(len(made.loaded.renderer.answer(f"{text} 10")) for text in texts)
+    assert run_first <= 5 * (prompt + answers)  # as trees of pairs the same window would have three prompts for one
 
 
 def test_all_pairs_of_a_prompt_are_in_one_part(asked: Asked) -> None:

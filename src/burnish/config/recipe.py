@@ -70,6 +70,11 @@ class Feedback(Table):
     """What people (or, for a demonstration, simulated raters) are asked."""
 
     pairs: Positive = Field(default=384, description="Pairs of answers put before the raters in a turn.")
+    answers: Annotated[int, Field(ge=2, le=8)] = Field(
+        default=2,
+        description="Answers sampled to a prompt, each of which is compared with the next one: more of them ask about "
+        "fewer prompts, with fewer answers to sample and to read for as many votes.",
+    )
     overlap: Share = Field(
         default=0.167, description="Share of pairs that three raters see, so that agreement is known."
     )

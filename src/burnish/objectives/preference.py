@@ -132,14 +132,16 @@ def orpo(
 
 
 def pairwise_term(weight: float = 1.0, criterion: str | None = None) -> Term:
-    """Bradley-Terry on two-answer trees that carry "preference", and perhaps "votes" and "margin". Unit: pair.
+    """Bradley-Terry on pairs that carry "preference", and perhaps "votes" and "margin". Unit: pair.
 
+    A pair is a tree of two answers; or these are figures of a tree's answers, and each is compared with the next one
+    (a chain: an answer in two pairs is run once, as all pairs of a prompt are in Ouyang et al. 2022, arXiv:2203.02155).
     With a ``criterion`` it reads the scores by it, "preference:NAME" and "votes:NAME" of the trees whose voters spoke
     about it, and its mean is over these votes alone: its name is then "pairwise:NAME".
 
     Raises (from ``count``, before any forward):
-        TrainingError: A tree with a preference has not two answers, the preference is outside [0, 1], the votes
-            are not above 0, or the margin is negative.
+        TrainingError: A tree with a preference has not two answers (in a chain: the last one has one), it is outside
+            [0, 1], the votes are not above 0, or the margin is negative.
     """
 
     by = "" if criterion is None else f":{criterion}"
@@ -149,7 +151,7 @@ def pairwise_term(weight: float = 1.0, criterion: str | None = None) -> Term:
         scores, pairs = reading.given(scores_A), reading.pairs(stream, by)
         return pairwise(scores[pairs.a_P], scores[pairs.b_P], pairs.preference_P, pairs.votes_P, pairs.margin_P)
 
-    return Term(f"pairwise{by}", "pair", weight, lambda trees: reading.count_votes(trees, "preference", 2, by), loss)
+    return Term(f"pairwise{by}", "pair", weight, lambda trees: reading.count_compared(trees, by), loss)
 
 
 def preference_term(

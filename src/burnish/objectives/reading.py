@@ -61,7 +61,10 @@ def demonstration_weights(stream: Stream) -> Tensor:
     """The stream's weights [S], zero outside ``demonstrations``."""
     other_S = _carried(stream, CREDITED[0]) | _carried(stream, CREDITED[1])
     for name in JUDGED:
-        other_S = other_S | _carried_by_tree(stream, name)[stream.tree_A[stream.answer_S]]
+        on_N = _carried_by_tree(stream, name)
+        if _of_answers(stream, name):
+            on_N = on_N.new_zeros(stream.trees).index_fill(0, stream.tree_A[on_N], True)
+        other_S = other_S | on_N[stream.tree_A[stream.answer_S]]
     return torch.where(other_S, 0.0, stream.weights_S)
 
 
@@ -82,7 +85,7 @@ def tree_figure(stream: Stream, name: str, default: float) -> Tensor:
 
 
 def marked(stream: Stream, name: str) -> Tensor:
-    """Indices of the trees that carry the figure ``name``."""
+    """Indices of the trees that carry the figure ``name``, or of the answers where it is one of answers."""
     return _carried_by_tree(stream, name).nonzero()[:, 0]
 
 
@@ -92,16 +95,19 @@ def first_answers(stream: Stream) -> Tensor:
 
 
 def pairs(stream: Stream, by: str = "") -> Pairs:
-    """The trees that carry "preference"; one vote where "votes" is not given. ``by`` ends all three figures' names."""
-    on = marked(stream, f"preference{by}")
-    first = first_answers(stream)[on]
-    return Pairs(
-        a_P=first,
-        b_P=first + 1,
-        preference_P=tree_figure(stream, f"preference{by}", 0.0)[on],
-        votes_P=tree_figure(stream, f"votes{by}", 1.0)[on],
-        margin_P=tree_figure(stream, f"margin{by}", 0.0)[on],
-    )
+    """The judged pairs: the two answers of a tree that carries "preference"; or, where answers carry it, each of them
+    and the next one of its tree. One vote where "votes" is not given. ``by`` ends all three figures' names.
+    """
+    name = f"preference{by}"
+    on = marked(stream, name)
+    first = on if _of_answers(stream, name) else first_answers(stream)[on]
+
+    def said(figure: str, default: float) -> Tensor:
+        if figure not in stream.present:
+            return stream.weights_S.new_full(on.shape, default)
+        return torch.where(stream.present[figure], stream.figures[figure], default)[on]
+
+    return Pairs(first, first + 1, said(name, 0.0), said(f"votes{by}", 1.0), said(f"margin{by}", 0.0))
 
 
 def sums(values_S: Tensor, weights_S: Tensor, stream: Stream) -> Tensor:
@@ -143,6 +149,15 @@ def count_votes(trees: Sequence[Tree], name: str, size: int, by: str = "") -> fl
     return total
 
 
+def count_compared(trees: Sequence[Tree], by: str = "") -> float:
+    """The votes on the pairs that `pairs` finds in trees.
+
+    Raises:
+        TrainingError: As ``count_votes`` of "preference" on two answers: the last answer of a tree has no next one.
+    """
+    return count_votes([pair for tree in trees for pair in _apart(tree, by)], "preference", 2, by)
+
+
 def require(trees: Sequence[Tree], name: str, streams: Sequence[str]) -> None:
     """Every answer of a tree that carries the figure ``name`` is trained, and carries ``streams``.
 
@@ -157,6 +172,24 @@ def require(trees: Sequence[Tree], name: str, streams: Sequence[str]) -> None:
             missing = next((stream for stream in streams if stream not in answer.streams), None)
             if missing is not None:
                 raise TrainingError(f'an answer carries no "{missing}"', where=f"row {answer.row}")
+
+
+def _apart(tree: Tree, by: str) -> list[Tree]:
+    """The pairs of a tree whose answers carry "preference", each by itself; any other tree as it is."""
+    shares = tree.streams.get(f"preference{by}")
+    if not isinstance(shares, Sequence):
+        return [tree]
+    found = []
+    for place in (place for place, share in enumerate(shares) if share is not None):
+        figures = {k: v[place] if isinstance(v, Sequence) else v for k, v in tree.streams.items()}
+        own = {name: value for name, value in figures.items() if value is not None}
+        found.append(Tree(tree.prompt, tree.answers[place : place + 2], own))
+    return found
+
+
+def _of_answers(stream: Stream, name: str) -> bool:
+    """Whether the figure ``name`` is one of answers, not of trees."""
+    return stream.trees != len(stream.tree_A) == len(stream.present.get(name, ()))
 
 
 def _carried(stream: Stream, name: str) -> Tensor:

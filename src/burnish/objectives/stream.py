@@ -65,7 +65,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tree:
-    """A prompt and its answers. ``streams`` are named figures: one for the tree, or one for each answer.
+    """A prompt and its answers. ``streams`` are named figures: one for the tree, or one for each answer (None: it has
+    none).
 
     ``mismatched`` is the answer of another row, with figures under this prompt: it is not laid out with the tree,
     only a term's statistic runs it.
@@ -73,7 +74,7 @@ class Tree:
 
     prompt: Sequence[int]
     answers: tuple[Answer, ...]
-    streams: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    streams: Mapping[str, float | Sequence[float | None]] = field(default_factory=dict)
     mismatched: Answer | None = None
 
     def tokens(self, keep_last: bool = True) -> int:

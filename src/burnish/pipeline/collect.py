@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 from burnish.config import Recipe
 from burnish.feedback import add_comparisons
@@ -33,13 +34,15 @@ def collect_pairs(
     stage: str = "collect",
     reward: Record | None = None,
 ) -> Record:
-    """Sample two answers to each of ``pairs`` prompts and offer them for comparison; kind "campaign".
+    """Sample ``feedback.answers`` answers to as many prompts as make ``pairs`` pairs of an answer and the next one, and
+    offer these for comparison; kind "campaign".
 
     Prompts come from the prompts split first, then from the training rows, in turn. A share ``feedback.overlap`` of
     the pairs asks for three votes. Pairs of equal answers are left out. The body names the campaign, and how many
     comparisons and votes it asks for. ``stage`` is what the work is called in messages. With a
     ``reward``, the body also holds its odds that the first answer wins, by comparison, from before anybody votes.
     """
+    answers = recipe.feedback.answers
     work = Work(
         kind="campaign",
         stage=stage,
@@ -48,6 +51,7 @@ def collect_pairs(
             "turn": turn,
             "pairs": pairs,
             "overlap": recipe.feedback.overlap,
+            **({"answers": answers} if answers != 2 else {}),  # so that older work is found
             "max_new_tokens": recipe.evaluate.max_new_tokens,
         },
         parents=(version, dataset, *((reward,) if reward else ())),
@@ -57,8 +61,9 @@ def collect_pairs(
 
     def make() -> Mapping[str, Json]:
         rows = [*store.datasets.rows(dataset.id, "prompts"), *store.datasets.rows(dataset.id, "train")]
-        chosen = [rows[i % len(rows)] for i in range(pairs)]
-        answered = _answers(recipe, version, chosen, work, store, cache, progress)
+        chosen = [rows[i % len(rows)] for i in range(-(-pairs // (answers - 1)))]
+        groups = _answers(recipe, version, chosen, work, store, cache, progress)
+        answered = [(group[n], group[n + 1]) for n in range(answers - 1) for group in groups][:pairs]
         differing = [(a, b) for a, b in answered if a.answer.strip() != b.answer.strip()]
         overlapping = round(recipe.feedback.overlap * len(differing))
         items: list[Comparison] = []
@@ -102,25 +107,26 @@ def _answers(
     store: Store,
     cache: Path,
     progress: Progress,
-) -> list[tuple[Exchange, Exchange]]:
-    """Two answers to each row's prompt, stored as exchanges; those that an interrupted run stored are used again."""
-    names = [(f"{work.id}-{i}a", f"{work.id}-{i}b") for i in range(len(rows))]
-    known = store.exchanges.many([name for pair in names for name in pair])
-    if len(known) < 2 * len(rows):
+) -> list[list[Exchange]]:
+    """The answers to each row's prompt, stored as exchanges; those that an interrupted run stored are used again."""
+    answers = recipe.feedback.answers
+    names = [[f"{work.id}-{i}{letter}" for letter in ascii_lowercase[:answers]] for i in range(len(rows))]
+    known = store.exchanges.many([name for group in names for name in group])
+    if len(known) < answers * len(rows):
         loaded = load_version(store, version, cache)
         task = task_for(recipe, loaded.renderer)
         engine = Engine(loaded.model, slots=SLOTS)
         params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
         prompts = [task.prompt_ids(row) for row in rows]
-        samples = engine.sample(prompts, 2, params, progress=progress)
+        samples = engine.sample(prompts, answers, params, progress=progress)
         settings = {"temperature": 1.0, "seed": work.seed}
         with store.write() as conn:
-            for row, prompt, group, pair in zip(rows, prompts, samples, names, strict=True):
-                for name, sample in zip(pair, group, strict=True):
+            for row, prompt, group, own in zip(rows, prompts, samples, names, strict=True):
+                for name, sample in zip(own, group, strict=True):
                     exchange = task.exchange(
                         recipe.name, version.id, row, prompt, sample, "feedback", settings, id=name
                     )
                     if name not in known:
                         store.exchanges.add(conn, exchange)
-        known = store.exchanges.many([name for pair in names for name in pair])
-    return [(known[a], known[b]) for a, b in names]
+        known = store.exchanges.many([name for group in names for name in group])
+    return [[known[name] for name in group] for group in names]

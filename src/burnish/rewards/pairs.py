@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from burnish.config import OVERALL
 from burnish.data import Renderer
-from burnish.objectives.stream import Tree
+from burnish.objectives.stream import Answer, Tree
 from burnish.records import Row, Vote
 from burnish.store import Store
 from burnish.tasks.chat import ChatTask
 
+LONGEST_CHAIN = 7  # pairs on one prompt that are run at once: eight answers
 WON = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
@@ -23,6 +24,10 @@ class Share(NamedTuple):
 
     preference: float
     votes: int
+
+    def turned(self) -> Share:
+        """The share of the other answer."""
+        return Share(1 - self.preference, self.votes)
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,46 @@ class Pair:
     criteria: Mapping[str, Share] = field(default_factory=dict)
 
     def tree(self, task: ChatTask, row: int = 0) -> Tree:
-        """The pair on one prompt, as the pairwise terms read it."""
-        tree = task.pair(self.prompt_ids, self.a_ids, self.b_ids, self.preference, float(self.votes), row)
-        said: dict[str, float] = {}
-        for name, share in self.criteria.items():
-            said |= {f"preference:{name}": share.preference, f"votes:{name}": float(share.votes)}
-        return replace(tree, streams={**tree.streams, **said})
+        """The pair on one prompt, as the terms of preference optimisation read it."""
+        return task.pair(self.prompt_ids, self.a_ids, self.b_ids, self.preference, float(self.votes), row)
+
+    def turned(self) -> Pair:
+        """The same pair from the other side."""
+        criteria = {name: share.turned() for name, share in self.criteria.items()}
+        return replace(self, a_ids=self.b_ids, b_ids=self.a_ids, preference=1 - self.preference, criteria=criteria)
 
     def by(self, name: str) -> Share | None:
         """The votes by a criterion, or the choices of the better answer; None where nobody spoke about it."""
         return Share(self.preference, self.votes) if name == OVERALL else self.criteria.get(name)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Pairs on one prompt, each of which begins with the answer that the last one ends with."""
+
+    pairs: tuple[Pair, ...]
+
+    @property
+    def cluster(self) -> str:
+        """What is equal for chains on the same prompt."""
+        return self.pairs[0].cluster
+
+    def tree(self, row: int = 0) -> Tree:
+        """Prompt and answers, each with the share that it won against the next one, as the pairwise term reads it."""
+        ids = [self.pairs[0].a_ids, *(pair.b_ids for pair in self.pairs)]
+        figures = _figures([pair.by(OVERALL) for pair in self.pairs])
+        for name in sorted({name for pair in self.pairs for name in pair.criteria}):
+            figures |= _figures([pair.by(name) for pair in self.pairs], f":{name}")
+        answers = tuple(Answer(each, [1.0] * len(each), row=row) for each in ids)
+        return Tree(self.pairs[0].prompt_ids, answers, figures)
+
+
+def _figures(shares: Sequence[Share | None], by: str = "") -> dict[str, list[float | None]]:
+    """What was said of each answer but the last: the share that it won against the next, and how many votes say so."""
+    return {
+        f"preference{by}": [*(share and share.preference for share in shares), None],
+        f"votes{by}": [*(share and float(share.votes) for share in shares), None],
+    }
 
 
 @dataclass(frozen=True)
@@ -129,6 +164,36 @@ def pairs_of(
 def _share(votes: Sequence[Vote], criterion: str) -> Share | None:
     won = [WON[vote.criteria[criterion]] for vote in votes if criterion in vote.criteria]
     return Share(sum(won) / len(won), len(won)) if won else None
+
+
+def chains_of(pairs: Sequence[Pair]) -> list[Chain]:
+    """The pairs, joined where they share an answer, so that it is run once; in the order of the prompts' first pairs.
+
+    Four answers of which each was compared with the next are one chain, whatever the order of the votes.
+    """
+    by_prompt: dict[tuple[int, ...], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_prompt[pair.prompt_ids].append(pair)
+    found = []
+    for left in by_prompt.values():
+        while left:
+            found.append(_longest_walk(left))
+    return found
+
+
+def _longest_walk(left: list[Pair]) -> Chain:
+    """A chain of pairs, taken off those that are ``left``: from an answer in an odd number of them, if there is one."""
+    number = Counter(ids for pair in left for ids in (pair.a_ids, pair.b_ids))
+    at = next((ids for ids, pairs in number.items() if pairs % 2), left[0].a_ids)
+    walked: list[Pair] = []
+    while len(walked) < LONGEST_CHAIN:
+        place = next((n for n, pair in enumerate(left) if at in (pair.a_ids, pair.b_ids)), None)
+        if place is None:
+            break
+        pair = left.pop(place)
+        walked.append(pair if pair.a_ids == at else pair.turned())
+        at = walked[-1].b_ids
+    return Chain(tuple(walked))
 
 
 def row_pair(row: Row, task: ChatTask) -> Pair:

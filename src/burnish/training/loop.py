@@ -244,7 +244,9 @@ class Loop:
         Where every pair is a tie, as online pairs of a solved task are, it is zero by definition and says nothing.
         """
         margins = [value for name, value in figures.items() if name.endswith("/margin")]
-        ties = all(tree.streams.get("preference", 1.0) == 0.5 for tree in trees)
+        said = (tree.streams.get("preference", 1.0) for tree in trees)
+        shares = [share for each in said for share in (each if isinstance(each, Sequence) else [each])]
+        ties = all(share in (0.5, None) for share in shares)
         self._still = self._still + 1 if margins and not any(margins) and not ties else 0
         if self._still >= STILL:
             raise TrainingError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from burnish.progress import Progress
 from burnish.records import Json, Record, Row, Vote
 from burnish.rewards.criteria import learnable, require_weighable
 from burnish.rewards.halves import disjoint_halves, prompts_of
-from burnish.rewards.pairs import Pair, Share, pairs_of, row_pair
+from burnish.rewards.pairs import Chain, Pair, Share, chains_of, pairs_of, row_pair
 from burnish.statistics import calibration_error, mean_interval
 from burnish.store import Store, Work, derive_seed
 from burnish.tasks import task_for
@@ -32,7 +33,7 @@ from burnish.training.judged import in_parts, judged_rows
 from burnish.training.passes import Learner, learn, watched
 from burnish.training.settings import Choice, keyed, reward_settings, shown
 
-VERSION = 3
+VERSION = 4
 BUDGET = 832  # tokens in one forward: longer ones need more memory and are hardly faster
 
 
@@ -53,10 +54,9 @@ def train_reward(
     of an ensemble. With ``half`` it learns from one of the `disjoint_halves` of the votes alone: what was learned from
     the other half shares neither rater nor prompt with it.
 
-    The record's body holds the held-out accuracy with its interval beside the raters' agreement with each other, the
-    calibration error, the predicted odds of every held-out pair, and as "centre" the mean score of their answers; the
-    same of each criterion's head under "criteria", and in "left_out" why others have none. ``reward.criteria``, the
-    heads' weights, is read where the reward is used.
+    The body holds the held-out accuracy with its interval beside the raters' agreement with each other, the calibration
+    error, and as "centre" the mean score of held-out answers; the same of each criterion's head under "criteria", and
+    in "left_out" why others have none. ``reward.criteria``, the heads' weights, is read where the reward is used.
 
     Raises:
         TrainingError: Too few votes, none that prefers, no two disjoint halves, or a weight on what has no head.
@@ -74,13 +74,14 @@ def train_reward(
         votes = _votes(recipe, store, snapshot.body, half, progress) if snapshot is not None else []
         pairs = _pairs(recipe, store, task, votes, rows, half)
         criteria, left_out = _criteria(recipe, pairs, progress)
-        trees = [pair.tree(task, row) for row, pair in enumerate(pairs)]
-        learned, unseen, held = _parts(pairs, choices, work.seed)
+        chains = chains_of(pairs)
+        settled = _in_chains(choices, len(pairs), len(chains))
+        learned, unseen, held = _parts(chains, settled, work.seed)
         reward = RewardModel.on(loaded.model, adaptation(recipe)[0], table.layers, work.seed, [OVERALL, *criteria])
-        passes = choices["epochs"].value
+        trees, passes = [chain.tree(row) for row, chain in enumerate(chains)], choices["epochs"].value
         keep_boundaries(reward.trunk, trees, passes, store.cache, start.digest, progress, "reward", keep_last=True)
         taught, others = ([trees[i] for i in indices] for indices in (learned, unseen))
-        ended = learn(_learner(recipe.adapt, reward), table, taught, others, choices, work, store.begin(work), progress)
+        ended = learn(_learner(recipe.adapt, reward), table, taught, others, settled, work, store.begin(work), progress)
         return {
             "settings": shown(ended.choices),
             "votes": cast,
@@ -89,9 +90,9 @@ def train_reward(
             "raters": len({vote.rater for vote in votes}),
             "updates": ended.updates,
             "stopped": ended.stopped,
-            "pairs": {"learned": len(learned), "looked_at": len(unseen), "held_out": len(held)},
+            "pairs": _numbers(chains, learned=learned, looked_at=unseen, held_out=held),
             "left_out": left_out,
-            **_held_out(reward, [trees[i] for i in held], [pairs[i] for i in held], work.seed),
+            **_held_out(reward, [chains[i] for i in held], work.seed),
             **save_reward(store, reward, loaded, start),
         }
 
@@ -191,26 +192,42 @@ def _criteria(recipe: Recipe, pairs: Sequence[Pair], progress: Progress) -> tupl
     return criteria, left_out
 
 
-def _parts(pairs: Sequence[Pair], choices: Mapping[str, Choice], seed: int) -> tuple[list[int], list[int], list[int]]:
+def _in_chains(choices: Mapping[str, Choice], pairs: int, chains: int) -> dict[str, Choice]:
+    """The choices, with a batch of as many chains as hold its pairs; pairs that share no answer are chains of one."""
+    batch = choices["batch_size"]
+    if pairs == chains:
+        return dict(choices)
+    whole = max(1, round(batch.value * chains / pairs))
+    return {**choices, "batch_size": Choice(whole, f"{batch.value} pairs, {pairs / chains:.1f} of them in a chain")}
+
+
+def _numbers(chains: Sequence[Chain], **parts: Sequence[int]) -> dict[str, int]:
+    """How many pairs are in each part."""
+    return {name: sum(len(chains[place].pairs) for place in part) for name, part in parts.items()}
+
+
+def _parts(chains: Sequence[Chain], choices: Mapping[str, Choice], seed: int) -> tuple[list[int], list[int], list[int]]:
     """As `in_parts`; where nothing would look at the second part while learning, it is learned from too."""
-    learned, unseen, held = in_parts([pair.cluster for pair in pairs], seed)
+    learned, unseen, held = in_parts([chain.cluster for chain in chains], seed)
     if not watched("reward", choices, len(learned), len(unseen)):
         return sorted([*learned, *unseen]), [], held
     return learned, unseen, held
 
 
 def _scores(model: RewardModel, trees: Sequence[Tree]) -> list[tuple[list[float], list[float]]]:
-    """What each head says of both answers of each pair."""
+    """What each head says of both answers of each pair, chain by chain."""
     found: list[list[float]] = []
     with torch.no_grad():
         for stream in pack(trees, BUDGET):
             found += model.by_head(stream).tolist()
-    return list(zip(found[0::2], found[1::2], strict=True))
+    said = iter(found)
+    chains = [[next(said) for _ in tree.answers] for tree in trees]
+    return [both for scores in chains for both in pairwise(scores)]
 
 
-def _held_out(model: RewardModel, trees: Sequence[Tree], pairs: Sequence[Pair], seed: int) -> dict[str, Any]:
+def _held_out(model: RewardModel, chains: Sequence[Chain], seed: int) -> dict[str, Any]:
     """How each head fares on held-out pairs, and, where there are criteria, what both sides of every pair said."""
-    scores = _scores(model, trees)
+    scores, pairs = _scores(model, [chain.tree() for chain in chains]), [p for chain in chains for p in chain.pairs]
     said = {}
     for place, name in enumerate(model.names):
         by_head = [(a[place], b[place]) for a, b in scores]
