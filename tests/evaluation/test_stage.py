@@ -155,9 +155,10 @@ def test_kl_is_zero_for_the_samplers_own_model_and_not_for_another(world: World,
     assert abs(sum(items["rl"]["kl"])) > 1e-2
     loaded = load_version(world.store, world.rl, world.cache)
     said = world.store.exchanges.many(measured.body["exchanges"]["rl"]).values()
-    own = stage.Measured(list(said), {}, [])
-    stage._add_kl(loaded, own)
-    assert max(map(abs, own.numbers["kl"])) < 1e-4
+    rows = {r.number: r for r in world.store.datasets.rows(world.dataset.id, "test")}
+    asked = [rows[number] for number in measured.body["rows"]]
+    losses, kls = stage._read(loaded, ChatTask(loaded.renderer, 6), asked, [], list(said))
+    assert max(map(abs, kls)) < 1e-4 and losses == pytest.approx(items["rl"]["loss"], abs=1e-4)
     by_hand = [
         sum(x.logprobs) / len(x.logprobs) - kl for x, kl in zip(said, items["rl"]["kl"], strict=True)
     ]  # the start's mean logprob of the same ids

@@ -19,8 +19,8 @@ MUTATIONS = [
     Mutation(
         name="the KL is that of the start's own answers",
         file="src/burnish/evaluation/stage.py",
-        old="_add_kl(loaded, found[candidate])",
-        new="_add_kl(loaded, found[(start, False)])",
+        old="candidate.exchanges if candidate else []",
+        new="exchanges if candidate else []",
         tests=SEEN_BY("stage", "kl_is_zero_for_the_samplers_own_model_and_not_for_another"),
     ),
     Mutation(
@@ -131,8 +131,8 @@ MUTATIONS = [
     Mutation(
         name="KL has the wrong sign",
         file=STAGE,
-        old="_mean(x.logprobs) - _mean(logp) for x, logp",
-        new="_mean(logp) - _mean(x.logprobs) for x, logp",
+        old="_mean(x.logprobs) - _mean(next(found)) for x",
+        new="_mean(next(found)) - _mean(x.logprobs) for x",
         tests=SEEN_BY("stage", "kl_is_zero_for_the_samplers_own_model_and_not_for_another"),
     ),
     Mutation(

@@ -164,10 +164,10 @@ def _measure(
         version = store.record(id)
         like = loaded.model if loaded is not None else None
         loaded = load_version(store, version, cache, like=like, progress=progress)
+        drawn = found[candidate] if id == start != candidate[0] else None
         for side in dict.fromkeys(side for side in sides.values() if side[0] == id):
-            found[side] = _side(recipe, store, work, dataset, held_out, version, loaded, side[1], progress)
-        if id == start != candidate[0]:
-            _add_kl(loaded, found[candidate])
+            other = None if side[1] else drawn
+            found[side] = _side(recipe, store, work, dataset, held_out, version, loaded, side[1], other, progress)
         gc.collect()
     return found
 
@@ -181,9 +181,11 @@ def _side(
     version: Record,
     loaded: Loaded,
     prompted: bool,
+    candidate: Measured | None,
     progress: Progress,
 ) -> Measured:
-    from burnish.evaluation.answers import answer_rows, logps
+    """One version's answers and figures; of the start it is also asked how likely the ``candidate``'s answers are."""
+    from burnish.evaluation.answers import answer_rows
     from burnish.sampling import Params
     from burnish.tasks import task_for
 
@@ -195,13 +197,10 @@ def _side(
     exchanges = answer_rows(
         store, work.project, version, loaded, held_out.rows, task, params, "evaluation", name, progress, examples
     )
-    written = [row for row in held_out.rows if row.answer is not None]
-    losses = iter(logps(loaded.model, [task.supervised(row, examples) for row in written]))
-    numbers: Numbers = {
-        "loss": [None if row.answer is None else -_mean(next(losses)) for row in held_out.rows],
-        **text_numbers(exchanges),
-    }
-    return Measured(exchanges, numbers, examples)
+    losses, kls = _read(loaded, task, held_out.rows, examples, candidate.exchanges if candidate else [])
+    if candidate is not None:
+        candidate.numbers["kl"] = kls
+    return Measured(exchanges, {"loss": losses, **text_numbers(exchanges)}, examples)
 
 
 def _that_fit(held_out: HeldOut, task: ChatTask, loaded: Loaded, progress: Progress) -> list[Row]:
@@ -217,16 +216,28 @@ def _that_fit(held_out: HeldOut, task: ChatTask, loaded: Loaded, progress: Progr
     return []
 
 
-def _add_kl(start: Loaded, candidate: Measured) -> None:
-    """The k1 estimate of the KL to the start: mean over the ids of sampled minus start logprob."""
+def _read(
+    loaded: Loaded, task: ChatTask, rows: Sequence[Row], examples: Sequence[Row], drawn: Sequence[Exchange]
+) -> tuple[list[float | None], list[float]]:
+    """The loss of each written answer, and of what another version has ``drawn`` for each row its KL to this one: the
+    k1 estimate, the mean over its ids of its own logprob minus this version's. A prompt is run once for both.
+    """
     from burnish.evaluation.answers import logps
     from burnish.objectives.stream import Answer, Tree
 
-    said = candidate.exchanges
-    trees = [Tree(x.prompt_ids, (Answer(x.answer_ids, [1.0] * len(x.answer_ids)),)) for x in said]
-    candidate.numbers["kl"] = [
-        _mean(x.logprobs) - _mean(logp) for x, logp in zip(said, logps(start.model, trees), strict=True)
-    ]
+    trees = []
+    for place, row in enumerate(rows):
+        written = task.supervised(row, examples).answers if row.answer is not None else ()
+        ids = [x.answer_ids for x in drawn[place : place + 1]]
+        if answers := (*written, *(Answer(each, [1.0] * len(each)) for each in ids)):
+            trees.append(Tree(task.prompt_ids(row, examples), answers))
+    found = iter(logps(loaded.model, trees))
+    losses: list[float | None] = []
+    kls: list[float] = []
+    for place, row in enumerate(rows):
+        losses.append(None if row.answer is None else -_mean(next(found)))
+        kls += [_mean(x.logprobs) - _mean(next(found)) for x in drawn[place : place + 1]]
+    return losses, kls
 
 
 def _scored(score: Score, rows: Sequence[Row], exchanges: Sequence[Exchange]) -> Numbers:
