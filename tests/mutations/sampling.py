@@ -15,6 +15,20 @@ MUTATIONS = [
         tests=TESTS + "engine.py::test_equal_prompts_are_run_once_wherever_they_stand",
     ),
     Mutation(
+        name="sampler: a row sees what another slot's mask lets it see",
+        file=HERE + "cache.py",
+        old="self.mask_SL.repeat_interleave(key_heads, 0)[:, None]",
+        new="self.mask_SL.repeat(key_heads, 1)[:, None]",
+        tests=TESTS + "engine.py::test_logprobs_are_those_of_a_plain_forward",
+    ),
+    Mutation(
+        name="sampler: scores are not scaled",
+        file=HERE + "cache.py",
+        old="keys_XLD.transpose(1, 2), alpha=scale)",
+        new="keys_XLD.transpose(1, 2))",
+        tests=TESTS + "trainer.py::test_the_trainer_computes_what_the_engine_stored",
+    ),
+    Mutation(
         name="sampler: a layer is laid out without its adapter",
         file=HERE + "decoder.py",
         old="detach(layer, merge=True)",
