@@ -12,7 +12,6 @@ Axes: T rows, D inputs, O outputs.
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -83,7 +82,7 @@ class Int8Linear(nn.Module):
         """x weight^T + bias, and ``onto`` added where it is given."""
         x_TD = x.reshape(-1, self.in_features)
         rows = len(x_TD)
-        largest_T1 = torch.linalg.vector_norm(x_TD, math.inf, 1, True)
+        largest_T1 = x_TD.abs().amax(-1, keepdim=True)
         scale_T1 = torch.add(self._least_11, largest_T1, alpha=1 / self._most)
         even_TD = x_TD / scale_T1
         whole_TD = even_TD.round()
