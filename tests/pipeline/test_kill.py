@@ -23,6 +23,10 @@ from burnish.store import open_store
 
 KILLS = 20
 LOOKS = "early_stopping = 4\nevaluate_every = 2"
+CHAINS = (  # layers that the policy shares with its reference, answers that pairs share
+    ("[feedback]", "[adapt]\nlayers = 1\n\n[feedback]\nanswers = 4"),
+    ("pairs = 60", "pairs = 180"),
+)
 SLOWER = (("epochs = 2", "epochs = 8"), ("updates = 4", "updates = 8"), ("epochs = 1", f"epochs = 4\n{LOOKS}"))
 
 
@@ -62,12 +66,15 @@ def preferring(recipe: Path, table: str) -> None:
 
 
 def method_of(recipe: Path, method: str) -> None:
-    """The tiny recipe with one way to learn after sft, and steps enough for a kill to hit them."""
-    if method != "rl":
+    """The tiny recipe with one way to learn after sft, and steps enough for a kill to hit them.
+
+    "chains" is rl of the last layer, under a reward from four answers a prompt.
+    """
+    if method not in ("rl", "chains"):
         preferring(recipe, f'method = "{method}"\n')
         return
     text = recipe.read_text()
-    for old, new in SLOWER:
+    for old, new in (*SLOWER, *(CHAINS if method == "chains" else ())):
         assert old in text
         text = text.replace(old, new)
     recipe.write_text(text)
@@ -96,7 +103,7 @@ def kills_change_nothing(recipe: Path, whole: Path, kills: int) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("method", "kills"), [("rl", 2), ("kto", 1)])
+@pytest.mark.parametrize(("method", "kills"), [("rl", 2), ("chains", 1), ("kto", 1)])
 def test_a_few_kills_change_nothing(tiny_project: Path, tmp_path_factory: Any, method: str, kills: int) -> None:
     method_of(tiny_project, method)
     kills_change_nothing(tiny_project, tmp_path_factory.mktemp("whole") / "project", kills)
@@ -104,7 +111,7 @@ def test_a_few_kills_change_nothing(tiny_project: Path, tmp_path_factory: Any, m
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("method", ["rl", "dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"])
+@pytest.mark.parametrize("method", ["rl", "chains", "dpo", "ipo", "hinge", "robust", "simpo", "orpo", "kto"])
 def test_twenty_kills_change_nothing(tiny_project: Path, tmp_path_factory: Any, method: str) -> None:
     method_of(tiny_project, method)
     kills_change_nothing(tiny_project, tmp_path_factory.mktemp("whole") / "project", KILLS)
