@@ -131,8 +131,8 @@ MUTATIONS = [
     Mutation(
         name="KL has the wrong sign",
         file=STAGE,
-        old="_mean(x.logprobs) - _mean(next(found)) for x",
-        new="_mean(next(found)) - _mean(x.logprobs) for x",
+        old="_mean(other.logprobs) - _mean(next(found))",
+        new="_mean(next(found)) - _mean(other.logprobs)",
         tests=SEEN_BY("stage", "kl_is_zero_for_the_samplers_own_model_and_not_for_another"),
     ),
     Mutation(

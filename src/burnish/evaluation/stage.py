@@ -225,18 +225,21 @@ def _read(
     from burnish.evaluation.answers import logps
     from burnish.objectives.stream import Answer, Tree
 
+    others: Sequence[Exchange | None] = drawn or [None] * len(rows)
+    pairs = list(zip(rows, others, strict=True))
     trees = []
-    for place, row in enumerate(rows):
+    for row, other in pairs:
         written = task.supervised(row, examples).answers if row.answer is not None else ()
-        ids = [x.answer_ids for x in drawn[place : place + 1]]
-        if answers := (*written, *(Answer(each, [1.0] * len(each)) for each in ids)):
-            trees.append(Tree(task.prompt_ids(row, examples), answers))
+        said = (Answer(other.answer_ids, [1.0] * len(other.answer_ids)),) if other is not None else ()
+        if written or said:
+            trees.append(Tree(task.prompt_ids(row, examples), (*written, *said)))
     found = iter(logps(loaded.model, trees))
     losses: list[float | None] = []
     kls: list[float] = []
-    for place, row in enumerate(rows):
+    for row, other in pairs:
         losses.append(None if row.answer is None else -_mean(next(found)))
-        kls += [_mean(x.logprobs) - _mean(next(found)) for x in drawn[place : place + 1]]
+        if other is not None:
+            kls.append(_mean(other.logprobs) - _mean(next(found)))
     return losses, kls
 
 
