@@ -258,6 +258,13 @@ MUTATIONS = [
         TESTS + "test_judgement.py::test_a_turn_is_measured_against_the_best_look",
     ),
     Mutation(
+        "the checkpoint is kept that was lucky with its own two dozen votes",
+        "src/burnish/training/judgement.py",
+        "sorted(said)[-LOOKS:]",
+        "sorted(said)[-1:]",
+        TESTS + "test_judgement.py::test_how_good_a_look_is_comes_from_the_votes_of_several",
+    ),
+    Mutation(
         "every look at the brake's judges spends the whole error",
         "src/burnish/training/judgement.py",
         "level = 1 - 2 * alpha_for_use(use, alpha)",

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from burnish.training.judgement import ALPHA, LEAST, interval, mean, turned, win_shares
+from burnish.training.judgement import ALPHA, LEAST, interval, mean, standing, turned, win_shares
 
 
 def test_win_shares_by_hand() -> None:
@@ -21,6 +21,23 @@ def test_too_few_answers_have_no_mean() -> None:
     assert mean([1.0] * LEAST + [None] * 10) == 1.0
     assert mean([1.0, 0.0]) == 0.5  # all there are
     assert turned({0: [0.5, 0.5], 2: [0.0, 0.0]}, 1, ALPHA, 0) is None  # too few to be sure
+
+
+def test_how_good_a_look_is_comes_from_the_votes_of_several() -> None:
+    """By hand: the newest four looks that raters spoke about, the start's half among them; then the model's change."""
+    equal = [0.5] * LEAST
+    predicted = {0: equal, 2: [0.6] * LEAST, 4: [0.7] * LEAST}
+    assert standing({0: equal}, {0: equal}) == 0.5
+    assert standing(predicted, {}) == pytest.approx(0.7)  # nobody was asked
+    unheard = [1.0] + [None] * LEAST  # one vote is none
+    assert standing(predicted, {0: equal, 2: unheard, 4: unheard}) == pytest.approx(0.7)
+    voted = {0: equal, 2: [1.0] * LEAST}
+    assert standing(predicted, voted) == pytest.approx((0.5 + 1.0) / 2 + (0.7 - 0.6))
+    assert standing(predicted, voted | {4: [0.0] * LEAST}) == pytest.approx((0.5 + 1.0 + 0.0) / 3)
+    later = {step: [0.7] * LEAST for step in (6, 8)}
+    assert standing(predicted | later, voted | later) == pytest.approx((0.5 + 1.0 + 0.7 + 0.7) / 4)
+    later[10] = equal
+    assert standing(predicted | later, voted | later) == pytest.approx((1.0 + 0.7 + 0.7 + 0.5) / 4)
 
 
 def test_a_turn_is_measured_against_the_best_look() -> None:

@@ -17,7 +17,7 @@ from burnish.statistics import paired_bootstrap
 from burnish.store import derive_seed
 from burnish.training.fresh import Fresh
 from burnish.training.held_out import Stop
-from burnish.training.judgement import ALPHA, IN_A_ROW, Shares, interval, mean, turned, win_shares
+from burnish.training.judgement import ALPHA, IN_A_ROW, Shares, interval, mean, standing, turned, win_shares
 from burnish.training.measured import Measured
 from burnish.training.rollouts import Rollouts
 
@@ -105,7 +105,7 @@ class Brake:
         if self.fresh is not None:
             voted, said = self._asked(self.fresh, step, measured)
             figures |= said
-        figures = {"held_out": _held_out(predicted, voted), **figures}
+        figures = {"held_out": standing(predicted, voted), **figures}
         self._require_no_turn(predicted, voted, figures)
         return figures
 
@@ -183,22 +183,6 @@ class Brake:
 
     def _seed(self, step: int) -> int:
         return derive_seed(self.rollouts.seed, "brake", str(step))
-
-
-def _held_out(predicted: Mapping[int, Shares], voted: Mapping[int, Shares]) -> float:
-    """The share that the newest look wins against the start, as the model says, corrected by the newest votes.
-
-    The mean of the predicted shares, plus by how much the votes on a look, this one or the last one that has enough,
-    differ from what was predicted there (Angelopoulos et al. 2023): raters count for more than models.
-    """
-    newest = max(predicted)
-    known = [share for share in predicted[newest] if share is not None]
-    share = sum(known) / len(known)
-    look = max((step for step, shares in voted.items() if step and mean(shares) is not None), default=None)
-    if look is None:
-        return share
-    apart = [v - p for v, p in zip(voted[look], predicted[look], strict=True) if v is not None and p is not None]
-    return share + sum(apart) / len(apart) if apart else share
 
 
 def _figures(measured: Measured) -> dict[str, float]:

@@ -18,6 +18,7 @@ ALPHA = 0.05  # of all tests of a run together, shared by its judges
 MARGIN = 0.05  # share of wins: to lose less is not worth a stop
 IN_A_ROW = 2  # looks: the best of many looks is better than it is, and one look alone may be worse than it is
 LEAST = 12  # prompts: of fewer, all may be lost by chance (12 of 12: once in 4,096)
+LOOKS = 4  # whose votes together say how good the newest is: with 24 a look, a standard error of 0.05
 RESAMPLES = 20_000  # the tests' tails are far out
 
 
@@ -41,6 +42,28 @@ def interval(shares_N: Shares, seed: int) -> Figure | None:
     if mean(shares_N) is None:
         return None
     return mean_interval([share for _, share in said], [n for n, _ in said], seed=seed)
+
+
+def standing(predicted: Mapping[int, Shares], voted: Mapping[int, Shares]) -> float:
+    """The share that the newest look wins against the start, as raters say; as a model says where there are none.
+
+    Two dozen votes say little, and the best of many noisy shares is often an early one by luck: so the mean over the
+    newest ``LOOKS`` looks that raters spoke about, of which the start, a half against itself, is one. From there to a
+    look that they have not reached leads what the model says has changed since.
+
+    Args:
+        predicted: A model's shares by the number of updates before the look, those of look 0 and the newest included.
+        voted: Raters' shares.
+    """
+    said = {0: 0.5} | {step: found for step, shares in voted.items() if step and (found := mean(shares)) is not None}
+    level = [said[step] for step in sorted(said)[-LOOKS:]]
+    return sum(level) / len(level) + _known(predicted[max(predicted)]) - _known(predicted[max(said)])
+
+
+def _known(shares_N: Shares) -> float:
+    """The mean of those that have a number."""
+    known = [share for share in shares_N if share is not None]
+    return sum(known) / len(known)
 
 
 def turned(looks: Mapping[int, Shares], use: int, alpha: float, seed: int) -> tuple[int, Figure] | None:
