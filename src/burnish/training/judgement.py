@@ -57,7 +57,8 @@ def standing(predicted: Mapping[int, Shares], voted: Mapping[int, Shares]) -> fl
     """
     said = {0: 0.5} | {step: found for step, shares in voted.items() if step and (found := mean(shares)) is not None}
     level = [said[step] for step in sorted(said)[-LOOKS:]]
-    return sum(level) / len(level) + _known(predicted[max(predicted)]) - _known(predicted[max(said)])
+    since = _known(predicted[max(predicted)]) - _known(predicted[max(said)])  # nothing, where they have reached it
+    return sum(level) / len(level) + since
 
 
 def _known(shares_N: Shares) -> float:
