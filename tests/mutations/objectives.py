@@ -10,7 +10,7 @@ PREFERENCE, UNPAIRED, METHODS = ROOM + "preference.py", ROOM + "unpaired.py", RO
 ON_STREAM, ON_TERMS = "tests/objectives/test_stream.py::", "tests/objectives/test_terms.py::"
 ON_PREFERENCE, ON_UNPAIRED = "tests/objectives/test_preference.py::", "tests/objectives/test_unpaired.py::"
 ON_METHODS = "tests/objectives/test_methods.py::"
-TEACHER, PROJECTION = "src/burnish/models/teacher.py", "src/burnish/models/projection.py"
+TEACHER = "src/burnish/models/teacher.py"
 ON_PROJECTION, ON_LEARNING = "tests/models/test_projection.py::", "tests/training/test_learning.py::"
 FLAT = "tests/models/test_flat.py::"
 
@@ -325,9 +325,9 @@ MUTATIONS = [
     ),
     Mutation(
         name="a teacher's KL without gradient",
-        file=PROJECTION,
-        old="grad_SD.addcmul_(kl_slope_SD, kl_grad_S[:, None])",
-        new="pass",
+        file=TEACHER,
+        old="return (slope_SD * kl_grad_S[:, None])",
+        new="return (slope_SD * 0)",
         tests=ON_PROJECTION + "test_the_kl_of_a_full_teacher_is_that_of_full_logits",
     ),
     Mutation(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from burnish.models.projection import project
-from burnish.models.teacher import FullTeacher
+from burnish.models.teacher import FullTeacher, teacher_kl
 from burnish.objectives import (
     METHODS,
     Answer,
@@ -142,9 +142,9 @@ def test_distillation(case: str) -> None:
     )
     length = len(hidden_SD.requires_grad_())
     teacher = FullTeacher(teacher_SE, teacher_VE, given["temperature"])
-    found = project(hidden_SD, head_VD, torch.zeros(length, dtype=torch.long), teacher=teacher)
+    logp_S = project(hidden_SD, head_VD, torch.zeros(length, dtype=torch.long)).logp_S
     trees, term = [Tree([1], (Answer(range(length), [1.0] * length),))], distillation_term()
-    outputs = Outputs(found.logp_S, teacher_kl_S=found.teacher_kl_S)
+    outputs = Outputs(logp_S, teacher_kl_S=teacher_kl(hidden_SD, head_VD, teacher))
     total = term.loss(outputs, pack(trees, 100)[0]).total / term.count(trees)
     total.backward()
     torch.testing.assert_close(total.detach(), torch.tensor(given["loss"]), rtol=1e-4, atol=0)

@@ -13,8 +13,8 @@ import torch
 from burnish.errors import ModelError
 from burnish.models.language import LanguageModel
 from burnish.models.place import wide
-from burnish.models.projection import CHUNK, project
-from burnish.models.teacher import FullTeacher, Teacher, TopTeacher, most_likely
+from burnish.models.projection import project
+from burnish.models.teacher import FullTeacher, Teacher, TopTeacher, most_likely, teacher_kl
 from burnish.objectives import Outputs, Stream, Top, Tree, pack
 
 
@@ -42,9 +42,9 @@ class Student:
         """logp_S and teacher_kl_S; no full logits of either model."""
         here = self.model.here
         hidden_SD = self.model.hidden(stream, stream.take_S)
-        found = project(hidden_SD, self.model.head, here(stream.targets_S), teacher=self._teacher(stream))
-        assert found.teacher_kl_S is not None
-        return Outputs(stream.here(found.logp_S), teacher_kl_S=stream.here(found.teacher_kl_S))
+        logp_S = project(hidden_SD, self.model.head, here(stream.targets_S)).logp_S
+        kl_S = teacher_kl(hidden_SD, self.model.head, self._teacher(stream))
+        return Outputs(stream.here(logp_S), teacher_kl_S=stream.here(kl_S))
 
     def logp_slow(self, stream: Stream) -> Outputs:
         """The slow twin of ``logp``: plain forwards, one row at a time, eager attention, full logits."""
@@ -91,7 +91,7 @@ def with_top(
     @torch.no_grad()
     def say(stream: Stream) -> Top:
         hidden_SE = teacher.hidden(stream, stream.take_S)
-        top = most_likely(hidden_SE, teacher.head, most, temperature, CHUNK)
+        top = most_likely(hidden_SE, teacher.head, most, temperature)
         return Top(stream.here(top.ids), stream.here(top.logp))
 
     found: list[Tree] = []

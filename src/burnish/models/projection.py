@@ -1,10 +1,11 @@
-"""From hidden states to logprobs, without ever holding the logits of all positions.
+"""From hidden states to logprobs, block by block of the vocabulary: full logits are never held.
 
-Axes: S supervised positions, C positions of one chunk, V vocabulary, D width.
+Axes: S supervised positions, V vocabulary, B tokens of one block of it, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from burnish.errors import ModelError
 from burnish.models.place import wide
-from burnish.models.teacher import Teacher, log_softmax
 
-CHUNK = 128  # positions whose logits exist at one time: 25 MB for a vocabulary of 49,152
+BLOCK = 1024  # tokens of the vocabulary whose logits exist at one time: 4 KB for each position
 
 
 @dataclass(frozen=True)
@@ -25,95 +25,104 @@ class Projected:
 
     logp_S: Tensor
     entropy_S: Tensor | None = None
-    teacher_kl_S: Tensor | None = None
 
 
 def project(
-    hidden_SD: Tensor,
-    head_VD: Tensor,
-    targets_S: Tensor,
-    temperature: float = 1.0,
-    entropy: bool = False,
-    teacher: Teacher | None = None,
+    hidden_SD: Tensor, head_VD: Tensor, targets_S: Tensor, temperature: float = 1.0, entropy: bool = False
 ) -> Projected:
-    """log-softmax(hidden head^T / temperature) at the targets, the distributions' entropy, and a teacher's KL.
+    """log-softmax(hidden head^T / temperature) at the targets, and the distributions' entropy, in nats.
 
-    In nats. The KL is forward, KL(teacher || student), both at the teacher's own temperature; a caller who wants the
-    gradient's size to stay the same at a higher one multiplies by its square (Hinton et al. 2015, arXiv:1503.02531).
     The gradients are with respect to ``hidden_SD``; the head is frozen.
 
     Raises:
         ModelError: The head is trainable, which this path does not implement.
     """
+    require_frozen(head_VD)
+    logp_S, entropy_S = _Projection.apply(hidden_SD, head_VD, targets_S, temperature, entropy)
+    return Projected(logp_S, entropy_S if entropy else None)
+
+
+def require_frozen(head_VD: Tensor) -> None:
+    """Refuse a head that is trained.
+
+    Raises:
+        ModelError: It is.
+    """
     if head_VD.requires_grad:
-        raise ModelError("the chunked projection needs a frozen output head")
-    logp_S, entropy_S, teacher_kl_S = _Projection.apply(hidden_SD, head_VD, targets_S, temperature, entropy, teacher)
-    return Projected(logp_S, entropy_S if entropy else None, None if teacher is None else teacher_kl_S)
+        raise ModelError("the projection by parts needs a frozen output head")
 
 
 class _Projection(torch.autograd.Function):
-    """The gradient of a logprob is (head[target] - p head) / T, whatever comes from above scales it by row.
+    """A softmax whose maximum and sum are mended with each block (Milakov and Gimelshein 2018, arXiv:1805.02867).
 
-    So the forward keeps that row and the backward needs no logits; the same goes for the teacher's KL, whose row is
-    (p - q) head / T. The entropy's gradient is rarely wanted: its logits are computed again.
+    Products of all positions with a block of the head are faster than those of a few positions with all of it, and a
+    block stays in the cache. The gradient of a logprob is (head[target] - p head) / T, whatever comes from above scales
+    it by row. So the forward adds that row up as it goes, and the backward needs no logits (as in Wijmans et al. 2024,
+    arXiv:2411.09009). The entropy's gradient is rarely wanted: its logits are computed again.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden_SD: Tensor,
-        head_VD: Tensor,
-        targets_S: Tensor,
-        temperature: float,
-        entropy: bool,
-        teacher: Teacher | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        slope_SD = torch.empty_like(hidden_SD) if ctx.needs_input_grad[0] else None
-        kl_slope_SD = None if teacher is None or slope_SD is None else torch.empty_like(hidden_SD)
-        logp_S = wide(hidden_SD.new_empty(len(hidden_SD)))
-        entropy_S = logp_S.new_empty(len(hidden_SD) if entropy else 0)
-        teacher_kl_S = logp_S.new_empty(len(hidden_SD) if teacher is not None else 0)
-        for start in range(0, len(hidden_SD), CHUNK):
-            part = slice(start, start + CHUNK)
-            logits_CV = wide(hidden_SD[part] @ head_VD.T)
-            if teacher is not None:
-                teacher_kl_S[part], gap_CV = teacher.compare(part, log_softmax(logits_CV.clone(), teacher.temperature))
-                if kl_slope_SD is not None:
-                    torch.mm(gap_CV.to(head_VD.dtype), head_VD, out=kl_slope_SD[part])
-            logp_CV = log_softmax(logits_CV, temperature)
-            logp_S[part] = logp_CV.gather(1, targets_S[part, None])[:, 0]
+        ctx: Any, hidden_SD: Tensor, head_VD: Tensor, targets_S: Tensor, temperature: float, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        zero_S1 = wide(hidden_SD.new_zeros(len(hidden_SD), 1))
+        top_S1 = torch.full_like(zero_S1, torch.finfo(zero_S1.dtype).min)  # not -inf, which times 0 is no number
+        mass_S1, spread_S1, own_S1 = zero_S1, zero_S1, zero_S1  # sums of e^x and e^x x below the top; x of the target
+        rest_SD = zero_S1.new_zeros(hidden_SD.shape) if ctx.needs_input_grad[0] else None
+        for start, block_BD, logits_SB in _blocks(hidden_SD, head_VD, temperature):
+            place_S1 = (targets_S[:, None] - start).clamp(0, len(block_BD) - 1)
+            inside_S1 = place_S1 == targets_S[:, None] - start
+            own_S1 = torch.where(inside_S1, logits_SB.gather(1, place_S1), own_S1)
+            higher_S1 = torch.maximum(top_S1, logits_SB.amax(1, keepdim=True))
+            down_S1, top_S1 = top_S1 - higher_S1, higher_S1
+            shrunk_S1 = down_S1.exp()
+            below_SB = logits_SB.sub_(top_S1)
             if entropy:
-                entropy_S[part] = -(logp_CV.exp() * logp_CV).sum(1)
-            if slope_SD is not None:
-                # 1 - p of the target before the product: after it, bfloat16 would have rounded two near numbers.
-                p_CV = logp_CV.exp_().scatter_(1, targets_S[part, None], torch.expm1(logp_S[part, None]))
-                torch.mm(p_CV.to(head_VD.dtype), head_VD, out=slope_SD[part])
-        if slope_SD is not None:
-            slope_SD.div_(-temperature)
-        if kl_slope_SD is not None and teacher is not None:
-            kl_slope_SD.div_(teacher.temperature)
-        ctx.temperature, ctx.entropy = temperature, entropy
-        ctx.save_for_backward(slope_SD, kl_slope_SD, hidden_SD, head_VD, entropy_S)
+                more_S1 = (below_SB.exp() * below_SB).sum(1, keepdim=True)
+                spread_S1 = (spread_S1 + down_S1 * mass_S1) * shrunk_S1 + more_S1
+            share_SB = below_SB.exp_()
+            mass_S1 = mass_S1 * shrunk_S1 + share_SB.sum(1, keepdim=True)
+            if rest_SD is not None:
+                # Without the target, whose share of 1 - p is added last: two near numbers would be rounded apart.
+                share_SB.scatter_(1, place_S1, torch.where(inside_S1, 0.0, share_SB.gather(1, place_S1)))
+                _add_product(rest_SD.mul_(shrunk_S1), share_SB, block_BD)
+        logp_S1 = own_S1 - (top_S1 + mass_S1.log())
+        entropy_S1 = mass_S1.log() - spread_S1 / mass_S1
+        if rest_SD is not None:
+            rest_SD.div_(mass_S1).addcmul_(head_VD[targets_S].to(rest_SD.dtype), torch.expm1(logp_S1))
+            rest_SD.div_(-temperature)
+        ctx.temperature = temperature
+        ctx.save_for_backward(rest_SD, hidden_SD, head_VD, top_S1 + mass_S1.log(), entropy_S1)
         ctx.set_materialize_grads(False)
-        return logp_S, entropy_S, teacher_kl_S
+        return logp_S1[:, 0], entropy_S1[:, 0]
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, logp_grad_S: Tensor | None, entropy_grad_S: Tensor | None, kl_grad_S: Tensor | None
-    ) -> tuple[Any, ...]:
-        slope_SD, kl_slope_SD, hidden_SD, head_VD, entropy_S = ctx.saved_tensors
-        if logp_grad_S is None:
-            grad_SD = entropy_S.new_zeros(hidden_SD.shape)
-        else:
-            grad_SD = slope_SD * logp_grad_S[:, None]
-        if kl_slope_SD is not None and kl_grad_S is not None:
-            grad_SD.addcmul_(kl_slope_SD, kl_grad_S[:, None])
-        if ctx.entropy and entropy_grad_S is not None and entropy_grad_S.any():
-            for start in range(0, len(hidden_SD), CHUNK):
-                part = slice(start, start + CHUNK)
-                logp_CV = log_softmax(wide(hidden_SD[part] @ head_VD.T), ctx.temperature)
-                slope_CV = -logp_CV.exp() * (logp_CV + entropy_S[part, None])
-                slope_CV *= entropy_grad_S[part, None] / ctx.temperature
-                grad_SD[part] += slope_CV.to(head_VD.dtype) @ head_VD
-        return grad_SD.to(hidden_SD.dtype), None, None, None, None, None
+    def backward(ctx: Any, logp_grad_S: Tensor | None, entropy_grad_S: Tensor | None) -> tuple[Any, ...]:
+        slope_SD, hidden_SD, head_VD, norm_S1, entropy_S1 = ctx.saved_tensors
+        grad_SD = torch.zeros_like(slope_SD) if logp_grad_S is None else slope_SD * logp_grad_S[:, None]
+        if entropy_grad_S is not None and entropy_grad_S.any():
+            scale_S1 = entropy_grad_S[:, None] / ctx.temperature
+            for _, block_BD, logits_SB in _blocks(hidden_SD, head_VD, ctx.temperature):
+                logp_SB = logits_SB.sub_(norm_S1)
+                _add_product(grad_SD, -logp_SB.exp() * (logp_SB + entropy_S1) * scale_S1, block_BD)
+        return grad_SD.to(hidden_SD.dtype), None, None, None, None
+
+
+def _blocks(hidden_SD: Tensor, head_VD: Tensor, temperature: float) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Each block of the vocabulary: its first token, its rows of the head [B, D], and logits / temperature [S, B].
+
+    The logits lie where those of the block before lay: new memory for each would cost a fifth of the time.
+    """
+    room_SB = hidden_SD.new_empty(len(hidden_SD), min(BLOCK, len(head_VD)))
+    for start in range(0, len(head_VD), BLOCK):
+        block_BD = head_VD[start : start + BLOCK]
+        logits_SB = wide(torch.mm(hidden_SD, block_BD.T, out=room_SB[:, : len(block_BD)]))
+        yield start, block_BD, logits_SB if temperature == 1.0 else logits_SB.div_(temperature)
+
+
+def _add_product(sum_SD: Tensor, factor_SB: Tensor, block_BD: Tensor) -> None:
+    if sum_SD.dtype == block_BD.dtype:
+        sum_SD.addmm_(factor_SB, block_BD)
+    else:  # bfloat16: its products are added up in float32
+        sum_SD += factor_SB.to(block_BD.dtype) @ block_BD

@@ -1,4 +1,4 @@
-"""What a teacher says about the next token, chunk by chunk, and how far a student is from it.
+"""What a teacher says about the next token, and how far a student is from it, chunk by chunk of the positions.
 
 Axes: S supervised positions, C positions of one chunk, V vocabulary, D and E widths, K tokens that a teacher names.
 """
@@ -6,13 +6,17 @@ Axes: S supervised positions, C positions of one chunk, V vocabulary, D and E wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from burnish.models.place import wide
+from burnish.models.projection import require_frozen
 from burnish.objectives.stream import Top
+
+CHUNK = 128  # positions whose whole distributions exist at one time: 25 MB for a vocabulary of 49,152
 
 
 class Teacher(Protocol):
@@ -78,6 +82,45 @@ class TopTeacher:
         return gaps_CK.sum(1) + rest_C, torch.where(none_C[:, None], 0.0, gap_CV)
 
 
+def teacher_kl(hidden_SD: Tensor, head_VD: Tensor, teacher: Teacher) -> Tensor:
+    """KL(teacher || student) [S] in nats, both at the teacher's temperature.
+
+    A caller who wants the gradient's size to stay the same at a higher one multiplies by its square (Hinton et al.
+    2015, arXiv:1503.02531). The gradient is with respect to ``hidden_SD``; the head is frozen.
+
+    Raises:
+        ModelError: The head is trainable, which this path does not implement.
+    """
+    require_frozen(head_VD)
+    kl_S: Tensor = _TeacherKl.apply(hidden_SD, head_VD, teacher)
+    return kl_S
+
+
+class _TeacherKl(torch.autograd.Function):
+    """The gradient is (p - q) head / T, which the forward keeps: the backward needs no logits."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_SD: Tensor, head_VD: Tensor, teacher: Teacher) -> Tensor:
+        slope_SD = torch.empty_like(hidden_SD) if ctx.needs_input_grad[0] else None
+        kl_S = wide(hidden_SD.new_empty(len(hidden_SD)))
+        for start in range(0, len(hidden_SD), CHUNK):
+            part = slice(start, start + CHUNK)
+            logp_CV = log_softmax(wide(hidden_SD[part] @ head_VD.T), teacher.temperature)
+            kl_S[part], gap_CV = teacher.compare(part, logp_CV)
+            if slope_SD is not None:
+                torch.mm(gap_CV.to(head_VD.dtype), head_VD, out=slope_SD[part])
+        if slope_SD is not None:
+            slope_SD.div_(teacher.temperature)
+        ctx.save_for_backward(slope_SD)
+        return kl_S
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, kl_grad_S: Tensor) -> tuple[Tensor, None, None]:
+        (slope_SD,) = ctx.saved_tensors
+        return (slope_SD * kl_grad_S[:, None]).to(slope_SD.dtype), None, None
+
+
 def log_softmax(logits_CV: Tensor, temperature: float) -> Tensor:
     """log-softmax(logits / temperature), in the logits' place."""
     if temperature != 1.0:
@@ -85,15 +128,15 @@ def log_softmax(logits_CV: Tensor, temperature: float) -> Tensor:
     return logits_CV.sub_(logits_CV.logsumexp(1, keepdim=True))
 
 
-def most_likely(hidden_SD: Tensor, head_VD: Tensor, most: int, temperature: float, chunk: int) -> Top:
+def most_likely(hidden_SD: Tensor, head_VD: Tensor, most: int, temperature: float) -> Top:
     """The ``most`` most likely tokens at each position (all V where that is fewer), with their logprobs.
 
-    At ``temperature``; without gradient; the logits of ``chunk`` positions exist at one time.
+    At ``temperature``; without gradient.
     """
     most = min(most, len(head_VD))
     with torch.no_grad():
         parts = [
             log_softmax(wide(hidden_CD @ head_VD.T), temperature).topk(most, dim=1)
-            for hidden_CD in hidden_SD.split(chunk)
+            for hidden_CD in hidden_SD.split(CHUNK)
         ]
     return Top(torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts]))
