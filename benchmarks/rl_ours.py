@@ -1,6 +1,6 @@
 """Burnish's side of the step of GRPO: the same prompts, answers of the same length, reward and LoRA as trl_side.py.
 
-    python rl_ours.py --pairs PAIRS.jsonl [--updates 8] [--budget TOKENS] [--profile]
+    python rl_ours.py --pairs PAIRS.jsonl [--updates 8] [--profile]
     python rl_ours.py --pairs PAIRS.jsonl --small --updates 200
 
 4 prompts x 8 answers of exactly 48 tokens an update, one update a rollout, KL 0.04 in the loss: the rollouts and the
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from burnish.rewards.scores import Asked, Scores
 from burnish.sampling import Engine, Params, Sample
 from burnish.training.algorithms import ALGORITHMS
 from burnish.training.loop import Loop, Settings
-from burnish.training.online import BUDGET
+from burnish.training.online import BUDGET, room
 from burnish.training.plan import Inner, Leash, Plan
 from burnish.training.rollouts import Rollouts
 
@@ -119,7 +120,7 @@ def rollouts_of(
 
     def sampler() -> TimedSampler:
         with clock.part("weights"):
-            return TimedSampler(Engine(policy, slots=size.prompts * size.group), clock)
+            return TimedSampler(Engine(policy, slots=size.prompts * size.group, trail=policy.trail), clock)
 
     def score(asked: Sequence[Asked], samples: Sequence[Sequence[Sample]], *_: Any) -> Scores:
         words = [[float(len(set(renderer.text(sample.ids).split()))) for sample in group] for group in samples]
@@ -138,7 +139,18 @@ def rollouts_of(
     asked = [Asked(ids, Row((Message("user", ""),), None, n)) for n, ids in enumerate(prompts, 1)]
     params = Params(1.0, 1.0, size.tokens, 0, ())
     return InOrder(
-        sampler, reference, score, plan, lambda *_: [], asked, size.prompts, size.group, params, seed=0, clock=clock
+        sampler,
+        reference,
+        score,
+        plan,
+        lambda *_: [],
+        asked,
+        size.prompts,
+        size.group,
+        params,
+        seed=0,
+        learner=policy,
+        clock=clock,
     )
 
 
@@ -146,7 +158,6 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=8)
-    parser.add_argument("--budget", type=int, default=BUDGET, help="tokens in one forward; default: the stage's")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--small", action="store_true")
     a = parser.parse_args()
@@ -165,10 +176,8 @@ def main() -> None:
 
     def run(updates: int) -> None:
         folder = Path(tempfile.mkdtemp())
-        loop = Loop(
-            policy.parameters(), forward, rollouts, terms, Settings(updates, 1e-4, budget=a.budget), folder, Silent()
-        )
-        loop.run()
+        settings, along = Settings(updates, 1e-4, budget=BUDGET), partial(room, policy)
+        Loop(policy.parameters(), forward, rollouts, terms, settings, folder, Silent(), room=along).run()
 
     if a.profile:
         print(profiled(lambda: run(1)))

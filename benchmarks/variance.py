@@ -85,7 +85,7 @@ def _ratio(loop: Loop, rollouts: Rollouts, rloo: Plan, seed: int) -> float:
 def _gradient(loop: Loop, plan: Plan, trees: Sequence[Tree]) -> torch.Tensor:
     """Of the policy's term alone."""
     head = {"head": loop.parameters["head"]}
-    Objective(head, loop.forward, plan.terms[:1], 4096, False, Workers()).gradient(0, trees)
+    Objective(head, loop.forward, plan.terms[:1], lambda _: 4096, False, Workers()).gradient(0, trees)
     found, head["head"].grad = head["head"].grad, None
     assert found is not None
     return found.flatten()

@@ -110,8 +110,8 @@ MUTATIONS = [
     Mutation(
         "a copy of a model uses the states of the original",
         LANGUAGE,
-        "twin.checkpointing, twin.kept = False, None",
-        "twin.checkpointing = False",
+        "twin.checkpointing, twin.kept, twin.trail = False, None, None",
+        "twin.checkpointing, twin.trail = False, None",
         "tests/models/test_reward.py::test_a_copy_keeps_nothing",
     ),
     Mutation(

@@ -6,7 +6,65 @@ from mutations.case import Mutation
 
 HERE, TESTS = "src/burnish/models/", "tests/models/test_"
 
+ON_TRAIL, ON_MEMORY = "tests/sampling/test_trail.py::", TESTS + "memory.py::"
+
 MUTATIONS = [
+    Mutation(
+        name="the trainer goes back along what other weights computed",
+        file=HERE + "trail.py",
+        old="return all(weight._version == version for weight, version in self._stamps)",
+        new="return True",
+        tests=ON_TRAIL + "test_what_moved_weights_would_compute_is_not_found",
+    ),
+    Mutation(
+        name="a token is found by its id alone",
+        file=HERE + "trail.py",
+        old="before = self._next.setdefault((before, id), place)",
+        new="before = self._next.setdefault((0 if before > 0 else before, id), place)",
+        tests=ON_TRAIL + "test_the_gradient_is_that_of_the_trainers_own_forward",
+    ),
+    Mutation(
+        name="what the sampler computed is taken as it is",
+        file=HERE + "layer.py",
+        old="if not apart <= AGREEMENT * size:",
+        new="if False:",
+        tests=ON_TRAIL + "test_an_engine_without_the_policys_adapter_is_seen",
+    ),
+    Mutation(
+        name="a layer's input is that of the layer below",
+        file=HERE + "replay.py",
+        old="input_TD = inputs(number) if number else",
+        new="input_TD = inputs(max(1, number - 1)) if number else",
+        tests=ON_TRAIL + "test_the_gradient_is_that_of_the_trainers_own_forward",
+    ),
+    Mutation(
+        name="the backward runs layers that nothing trained lies below",
+        file=HERE + "replay.py",
+        old="            if last:\n                break\n",
+        new="            if last:\n                continue\n",
+        tests=ON_TRAIL + "test_layers_below_the_lowest_trained_one_are_left_alone",
+    ),
+    Mutation(
+        name="a known output hides what the adapter learns from",
+        file=HERE + "layer.py",
+        old="known_TO.view_as(known_TO), products.low(value_TD)",
+        new="known_TO.view_as(known_TO), products.low(torch.zeros_like(value_TD))",
+        tests=ON_TRAIL + "test_the_gradient_is_that_of_the_trainers_own_forward",
+    ),
+    Mutation(
+        name="pages that this process wrote are dropped with the file's",
+        file=HERE + "memory.py",
+        old="area != (0, 0) and not own:",
+        new="area != (0, 0):",
+        tests=ON_MEMORY + "test_what_was_written_stays",
+    ),
+    Mutation(
+        name="pages of no file are dropped",
+        file=HERE + "memory.py",
+        old="if start < stop and any(first <= start and stop <= last for first, last in unwritten):",
+        new="if start < stop:",
+        tests=ON_MEMORY + "test_memory_of_no_file_stays",
+    ),
     Mutation(
         name="a span head reads the token before the one that ends the segment",
         file=HERE + "spans.py",

@@ -10,6 +10,13 @@ TESTS = "tests/training/"
 
 MUTATIONS = [
     Mutation(
+        "what was computed for a look or an earlier update stays in memory",
+        ROLLOUTS,
+        "            self.learner.trail = None\n",
+        "            pass\n",
+        TESTS + "test_rollouts.py::test_what_the_engine_computed_is_kept_for_the_update_on_it_and_no_longer",
+    ),
+    Mutation(
         "the sampler's copy of the weights stays while others need memory",
         ROLLOUTS,
         "        engine = self.sampler()\n",

@@ -8,6 +8,27 @@ HERE, TESTS = "src/burnish/sampling/", "tests/sampling/test_"
 
 MUTATIONS = [
     Mutation(
+        name="sampler: what follows a shared beginning is kept as if it began there",
+        file=HERE + "engine.py",
+        old="running.row = None if shared is None else shared[-1]",
+        new="pass",
+        tests=TESTS + "trail.py::test_the_gradient_is_that_of_the_trainers_own_forward",
+    ),
+    Mutation(
+        name="sampler: what follows a beginning that was not kept is kept as if it began there",
+        file=HERE + "engine.py",
+        old="running.row = None if shared is None else shared[-1]",
+        new="running.row = ROOT if shared is None else shared[-1]",
+        tests=TESTS + "trail.py::test_an_engine_that_has_answered_before_its_trail_began_keeps_what_follows_it",
+    ),
+    Mutation(
+        name="sampler: the base's pages stay beside the weights that were laid out",
+        file=HERE + "decoder.py",
+        old="            let_go(read, unwritten)\n",
+        new="",
+        tests=TESTS + "decoder.py::test_the_bases_pages_are_given_back_layer_by_layer",
+    ),
+    Mutation(
         name="sampler: equal prompts that stand apart are run each time",
         file=HERE + "engine.py",
         old="equal.setdefault(tuple(prompt), [])",
@@ -192,8 +213,8 @@ MUTATIONS = [
     Mutation(
         name="an interrupted step leaves prefixes that were never run",
         file=HERE + "engine.py",
-        old="        except BaseException:\n            self.clear()\n            raise\n        for feed",
-        new="        except ZeroDivisionError:\n            raise\n        for feed",
+        old="        except BaseException:\n            self.clear()\n            raise\n        if self._trail",
+        new="        except ZeroDivisionError:\n            raise\n        if self._trail",
         tests=TESTS + "engine.py::test_a_step_that_fails_forgets_what_the_slots_hold",
     ),
     Mutation(
@@ -282,7 +303,7 @@ MUTATIONS = [
     ),
     Mutation(
         name="a stop string is looked for in one token at a time",
-        file=HERE + "engine.py",
+        file=HERE + "running.py",
         old="params.stop.found(self.ids[-self.drawn :])",
         new="params.stop.found(self.ids[-1:])",
         tests=TESTS + "engine.py::test_a_stop_string_ends_the_answer_and_its_ids_stay",

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import TrainingError
+from burnish.models import language
+from burnish.models.replay import replayed
 from burnish.pipeline import Project
 from burnish.progress import Silent
 from burnish.records import Record
@@ -139,3 +141,32 @@ def test_luffy_needs_written_answers(tuned: Path) -> None:
             learned(with_rl(tuned, WAYS["luffy"]))
     finally:
         tuned.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "way", ['algorithm = "grpo"\nminibatches = 1', WAYS["rloo"], WAYS["ppo"], WAYS["dapo"], WAYS["ptx"]]
+)
+def test_going_back_along_what_the_sampler_computed_learns_the_same(
+    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """With and without: the trainer's own forward is what there is to be the same as."""
+    ran: list[int] = []
+
+    def counted(trunk, stream, inputs, take_S):  # type: ignore[no-untyped-def]
+        ran.append(len(stream.ids_T))
+        return replayed(trunk, stream, inputs, take_S)
+
+    monkeypatch.setattr(language, "replayed", counted)
+    found: dict[str, list[float]] = {}
+    for name in ("along", "alone"):
+        shutil.copytree(tuned.parent, tmp_path / name)
+        if name == "alone":
+            monkeypatch.setattr(language, "MOST", 0)
+        project = with_rl(tmp_path / name / tuned.name, f"{way}\nlearning_rate = 1e-3")
+        lines = [line for line in project.store.metrics(learned(project)) if "loss" in line]
+        names = ("loss", "gradient_norm", "kl", "mismatch")
+        found[name] = [line[figure] for line in lines for figure in names if figure in line]
+        assert bool(ran) == (name == "along" and way != WAYS["ptx"])  # demonstrations are of nobody's drawing
+        ran.clear()
+        project.store.close()
+    assert found["along"] == pytest.approx(found["alone"], rel=2e-3, abs=1e-5)

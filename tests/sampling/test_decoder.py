@@ -90,3 +90,20 @@ def test_the_engine_frees_the_weights_that_it_laid_out(build: Build) -> None:
     engine = Engine(model)
     assert math.isclose(sum(p.numel() for p in engine._module.parameters()), 97 * 32 + 32)
     assert before > 97 * 32 + 32
+
+
+def test_the_bases_pages_are_given_back_layer_by_layer(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the base stays beside the copy that was laid out of it: half as much memory again."""
+    done: list[object] = []
+    honest = Layer.__init__
+
+    def made(self: Layer, *given: object) -> None:
+        honest(self, *given)  # type: ignore[arg-type]
+        done.append("laid out")
+
+    monkeypatch.setattr(Layer, "__init__", made)
+    monkeypatch.setattr(decoder, "let_go", lambda tensors, areas: done.append(sum(t.numel() for t in tensors)))
+    model = build(num_hidden_layers=3)
+    layer, head = sum(p.numel() for p in model.model.layers[2].parameters()), model.lm_head.weight.numel()
+    assert Engine(model, slots=2)._decoder is not None
+    assert done == ["laid out", "laid out", layer, "laid out", layer, head]

@@ -121,6 +121,24 @@ def test_the_engine_and_its_weights_are_gone_before_anything_else_runs(model: La
     assert len(alive) == 1
 
 
+def test_what_the_engine_computed_is_kept_for_the_update_on_it_and_no_longer(model: LanguageModel) -> None:
+    def sampler() -> Engine:
+        return Engine(model, slots=8, trail=model.trail)
+
+    rollouts = rollouts_of(model, sampler=sampler, learner=model)
+    trees = rollouts.window(0)
+    assert model.trail is not None and model.trail.holds(trees)
+    streams = pack(trees, 100, keep_last=False)
+    assert all(model.trail.inputs(stream) is not None for stream in streams)
+    rollouts.measure(asked([5, 6]), 1, 0)  # a look: nothing is learned from its answers
+    assert model.trail is None
+    rollouts = rollouts_of(model, sampler=sampler, learner=model, plan=replace(GRPO, inner=Inner(1, 2)))
+    assert rollouts.window(0) and model.trail is not None
+    assert rollouts.window(1) and model.trail is None  # the policy has moved
+    rollouts_of(model, sampler=sampler).window(0)
+    assert model.trail is None
+
+
 def test_a_rollout_is_replayed_whole(model: LanguageModel) -> None:
     first, again = rollouts_of(model), rollouts_of(model)
     first.window(0), first.window(1)

@@ -25,6 +25,8 @@ from burnish.models.freezing import Full, choose, layer_of
 from burnish.models.layer import decoder_layer, fits, plain_layer
 from burnish.models.place import mixed, place, wide
 from burnish.models.projection import project
+from burnish.models.replay import replayed
+from burnish.models.trail import MOST, Trail
 from burnish.objectives import Outputs, Stream, above
 
 # The hidden states below a layer for a stream [T, D], and that layer; None where they were not kept.
@@ -37,7 +39,8 @@ class LanguageModel:
     ``module`` is transformers' causal LM; whatever is not named as trained is frozen. ``path`` is "flat" (packed
     streams) or "slow" (transformers' plain forward, one row at a time, eager attention, full logits); ``message`` says
     why where it is slow. ``folded`` says that the model was merged and stands for itself: the weights are no longer the
-    base's, and only what is put on it afterwards is saved. ``kept`` gives hidden states of layers that do not change.
+    base's, and only what is put on it afterwards is saved. ``kept`` gives hidden states of layers that do not change,
+    ``trail`` those of what an engine of this model has just run.
     """
 
     def __init__(self, module: Any, base: Base, checkpointing: bool = False) -> None:
@@ -46,6 +49,7 @@ class LanguageModel:
         self.changed: frozenset[str] = frozenset()
         self._trained: frozenset[str] = frozenset()
         self.kept: Kept | None = None
+        self.trail: Trail | None = None
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         module.eval()
@@ -192,12 +196,14 @@ class LanguageModel:
     def hidden(self, stream: Stream, take_S: Tensor | None = None) -> Tensor:
         """The hidden states after the last norm [T, D], or those of positions ``take`` alone [S, D], for less work.
 
-        What is ``kept`` spares the lower layers.
+        What is ``kept`` spares the lower layers, a ``trail`` the whole forward.
         """
         take_S = None if take_S is None else self.here(take_S)
         if not self._fits(stream):
             found_TD = self.hidden_slow(stream)
             return found_TD if take_S is None else found_TD[take_S]
+        if self.trail is not None and take_S is not None and (inputs := self.trail.inputs(stream)):
+            return replayed(self.trunk, stream, inputs, take_S)
         kept = self.kept(stream) if self.kept else None
         below_TD, first = kept or (None, 0)
         return self._run(stream, below_TD, first, take_S=take_S)
@@ -217,6 +223,17 @@ class LanguageModel:
         """
         hidden_TD, start = below or (None, 0)
         return self._run(stream, hidden_TD, start, last=self.first_trained if first is None else first)
+
+    def lay_trail(self, tokens: int) -> None:
+        """Have the next engine of this model keep what it computes at up to so many tokens, for ``hidden`` to use.
+
+        Not where a model is of another form, trains its embeddings, or would need more memory than ``trail.MOST``.
+        """
+        depth, width = len(self.trunk.layers), int(self.head.shape[1])
+        form = self.path == "flat" and self.kept is None and all(self._fast) and self.device.type == "cpu"
+        size = tokens * depth * width * self.dtype.itemsize
+        useful = form and size <= MOST and not any(layer_of(name) is None for name in self._trained)
+        self.trail = Trail(self.parameters().values(), depth, tokens, width) if useful else None
 
     @property
     def first_trained(self) -> int:
@@ -322,7 +339,7 @@ class LanguageModel:
         for cached in ("_twin", "_fast"):
             twin.__dict__.pop(cached, None)
         twin.module = copy.deepcopy(self.module, shared)
-        twin.checkpointing, twin.kept = False, None
+        twin.checkpointing, twin.kept, twin.trail = False, None, None
         return twin
 
     def _adapt(

@@ -17,12 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from burnish.errors import ModelError
 from burnish.models.adapters import LoraLinear
 from burnish.models.attention import flat_attention
 from burnish.objectives import Span
 
 LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
            "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+
+COMPARED = 16  # positions at which a known output is computed all the same
+AGREEMENT = 1e-3  # how far it may be from what is known there, as a share of what the layer adds
 
 
 class Product(NamedTuple):
@@ -51,9 +55,13 @@ class Products:
         self.ranks = [len(A_RD) for A_RD in kept]
         self.A_RD = torch.cat(kept) if kept else None
 
+    def low(self, x_TD: Tensor) -> Tensor | None:
+        """x A^T of all adapters, one beside the other; None where there is none."""
+        return None if self.A_RD is None else x_TD @ self.A_RD.T
+
     def forward(self, x_TD: Tensor, onto_TO: Tensor | None = None) -> tuple[list[Tensor], Tensor | None]:
         """The outputs, the first one added to ``onto``, and x A^T of all adapters, for the backward."""
-        low_TR = None if self.A_RD is None else x_TD @ self.A_RD.T
+        low_TR = self.low(x_TD)
         lows = iter(() if low_TR is None else low_TR.split(self.ranks, 1))
         outputs = []
         for number, (weight_OD, bias_O, A_RD, B_OR, scale) in enumerate(self.each):
@@ -122,9 +130,21 @@ def plain_layer(
 
 
 def decoder_layer(
-    layer: Any, hidden_TD: Tensor, cos_TE: Tensor, sin_TE: Tensor, spans: Sequence[Span], take_S: Tensor | None = None
+    layer: Any,
+    hidden_TD: Tensor,
+    cos_TE: Tensor,
+    sin_TE: Tensor,
+    spans: Sequence[Span],
+    take_S: Tensor | None = None,
+    known_TD: Tensor | None = None,
 ) -> Tensor:
-    """The output of a layer that ``fits``, for a flat stream: [T, D], or that of positions ``take`` alone [S, D]."""
+    """The output of a layer that ``fits``, for a flat stream: [T, D], or that of positions ``take`` alone [S, D].
+
+    Where the output is ``known`` already, only what the gradient needs is computed, and the output at a few positions.
+
+    Raises:
+        ModelError: There it is not what was known.
+    """
     attention, mlp = layer.self_attn, layer.mlp
     query, key, value = _normed(hidden_TD, layer.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj)
     heads = [x.view(len(hidden_TD), -1, attention.head_dim) for x in (query, key, value)]
@@ -138,7 +158,20 @@ def decoder_layer(
         hidden_TD, mixed_TD = hidden_TD[take_S], mixed_TD[take_S]
     middle_TD = _added(hidden_TD, mixed_TD, None, attention.o_proj)
     gate, up = _normed(middle_TD, layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj)
-    return _added(middle_TD, up, gate, mlp.down_proj)
+    if known_TD is not None:
+        _require_known(layer, known_TD, middle_TD, up, gate)
+    return _added(middle_TD, up, gate, mlp.down_proj, known_TD)
+
+
+@torch.no_grad()
+def _require_known(layer: Any, known_TD: Tensor, middle_TD: Tensor, up_TF: Tensor, gate_TF: Tensor) -> None:
+    number, length = int(layer.self_attn.layer_idx), len(known_TD)
+    places = (torch.arange(COMPARED, device=known_TD.device) * length // COMPARED + 7 * number) % length
+    found = _added(middle_TD[places], up_TF[places], gate_TF[places], layer.mlp.down_proj)
+    apart, size = ((found - other[places]).norm() for other in (known_TD, middle_TD))
+    if not apart <= AGREEMENT * size:
+        what = f"layer {number} of the trainer makes of its input what is {float(apart / size):.1%} from the sampler's"
+        raise ModelError(what, mend="this is a bug of the sampler or the trainer; please report it")
 
 
 def _normed(hidden_TD: Tensor, norm: Any, *linears: Any) -> tuple[Tensor, ...]:
@@ -149,9 +182,11 @@ def _normed(hidden_TD: Tensor, norm: Any, *linears: Any) -> tuple[Tensor, ...]:
     return outputs
 
 
-def _added(residual_TD: Tensor, x_TD: Tensor, gate_TD: Tensor | None, linear: Any) -> Tensor:
+def _added(
+    residual_TD: Tensor, x_TD: Tensor, gate_TD: Tensor | None, linear: Any, known_TO: Tensor | None = None
+) -> Tensor:
     product = Product.of(linear)
-    output: Tensor = _AddedProduct.apply(residual_TD, x_TD, gate_TD, product.scale, *product[:4])
+    output: Tensor = _AddedProduct.apply(residual_TD, x_TD, gate_TD, known_TO, product.scale, *product[:4])
     return output
 
 
@@ -193,15 +228,25 @@ class _NormedProducts(torch.autograd.Function):
 class _AddedProduct(torch.autograd.Function):
     """residual + linear(x), or residual + linear(silu(gate) x) (SwiGLU, Shazeer 2020, arXiv:2002.05202).
 
-    The gated product is computed again in the backward.
+    The gated product is computed again in the backward. A known output is taken as it is.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, residual_TD: Tensor, x_TD: Tensor, gate_TD: Tensor | None, scale: float, *flat: Tensor | None
+        ctx: Any,
+        residual_TD: Tensor,
+        x_TD: Tensor,
+        gate_TD: Tensor | None,
+        known_TO: Tensor | None,
+        scale: float,
+        *flat: Tensor | None,
     ) -> Tensor:
         value_TD = x_TD if gate_TD is None else F.silu(gate_TD).mul_(x_TD)
-        (output_TO,), low_TR = Products(flat, [scale]).forward(value_TD, onto_TO=residual_TD)
+        products = Products(flat, [scale])
+        if known_TO is None:
+            (output_TO,), low_TR = products.forward(value_TD, onto_TO=residual_TD)
+        else:
+            output_TO, low_TR = known_TO.view_as(known_TO), products.low(value_TD)
         ctx.scale = scale
         ctx.save_for_backward(x_TD, gate_TD, low_TR, *flat)
         return output_TO
@@ -210,7 +255,7 @@ class _AddedProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_TO: Tensor) -> tuple[Tensor | None, ...]:
         x_TD, gate_TD, low_TR, *flat = ctx.saved_tensors
-        _, x_wanted, gate_wanted, _, *wanted = ctx.needs_input_grad
+        _, x_wanted, gate_wanted, _, _, *wanted = ctx.needs_input_grad
         open_TD = F.silu(gate_TD) if gate_TD is not None else None
         value_TD = x_TD if open_TD is None else open_TD * x_TD
         products = Products(flat, [ctx.scale])
@@ -219,7 +264,7 @@ class _AddedProduct(torch.autograd.Function):
         if open_TD is not None and x_grad_TD is not None:
             gate_grad_TD = torch.ops.aten.silu_backward(torch.mul(x_grad_TD, x_TD, out=value_TD), gate_TD)
             x_grad_TD.mul_(open_TD)
-        return grad_TO, x_grad_TD, gate_grad_TD, None, *own
+        return grad_TO, x_grad_TD, gate_grad_TD, None, None, *own
 
 
 class _Rotate(torch.autograd.Function):

@@ -69,6 +69,7 @@ class _Projection(torch.autograd.Function):
         top_S1 = torch.full_like(zero_S1, torch.finfo(zero_S1.dtype).min)  # not -inf, which times 0 is no number
         mass_S1, spread_S1, own_S1 = zero_S1, zero_S1, zero_S1  # sums of e^x and e^x x below the top; x of the target
         rest_SD = zero_S1.new_zeros(hidden_SD.shape) if ctx.needs_input_grad[0] else None
+        room_SB = zero_S1.new_empty(len(hidden_SD), BLOCK if entropy else 0)
         for start, block_BD, logits_SB in _blocks(hidden_SD, head_VD, temperature):
             place_S1 = (targets_S[:, None] - start).clamp(0, len(block_BD) - 1)
             inside_S1 = place_S1 == targets_S[:, None] - start
@@ -77,10 +78,10 @@ class _Projection(torch.autograd.Function):
             down_S1, top_S1 = top_S1 - higher_S1, higher_S1
             shrunk_S1 = down_S1.exp()
             below_SB = logits_SB.sub_(top_S1)
+            share_SB = torch.exp(below_SB, out=room_SB[:, : len(block_BD)] if entropy else below_SB)
             if entropy:
-                more_S1 = (below_SB.exp() * below_SB).sum(1, keepdim=True)
-                spread_S1 = (spread_S1 + down_S1 * mass_S1) * shrunk_S1 + more_S1
-            share_SB = below_SB.exp_()
+                spread_S1 = (spread_S1 + down_S1 * mass_S1) * shrunk_S1
+                spread_S1 += torch.linalg.vecdot(share_SB, below_SB)[:, None]
             mass_S1 = mass_S1 * shrunk_S1 + share_SB.sum(1, keepdim=True)
             if rest_SD is not None:
                 # Without the target, whose share of 1 - p is added last: two near numbers would be rounded apart.

@@ -19,7 +19,8 @@ from burnish.models.adapters import detach
 from burnish.models.attention import refuse
 from burnish.models.language import LanguageModel
 from burnish.models.layer import fits
-from burnish.models.memory import release
+from burnish.models.memory import let_go, release, unwritten_files
+from burnish.models.trail import Trail
 from burnish.sampling.cache import ATTENTION, Plan, SlotCache, attend
 from burnish.sampling.packed import ROUNDING, ROUNDINGS, HalfLinear, Int8Linear, Weights, pack_weights, twin
 
@@ -66,11 +67,16 @@ class Decoder:
     def __init__(self, module: Any, first: Layer, weights: Weights) -> None:
         self._trunk = module.model
         self._layers = [first]
-        layers = self._trunk.layers
+        layers, unwritten = self._trunk.layers, unwritten_files()
         del layers[0]
-        while len(layers):  # each goes as soon as it is laid out
-            self._layers.append(Layer(layers.pop(0), weights))
+        while len(layers):  # each goes as soon as it is laid out, and what was mapped from a file with it
+            layer = layers.pop(0)
+            read = list(layer.parameters())
+            self._layers.append(Layer(layer, weights))
+            let_go(read, unwritten)
+        read = list(module.lm_head.parameters())
         self._head = module.lm_head = twin(module.lm_head, weights)
+        let_go(read, unwritten)
         release()
 
     @classmethod
@@ -94,12 +100,14 @@ class Decoder:
         kinds = {type(product) for product in (*products, self._head)}
         return "int8" if kinds == {Int8Linear} else "half" if kinds == {HalfLinear} else "exact"
 
-    def __call__(self, plan: Plan, last: list[int]) -> Tensor:
-        """Logits [N, V] after the tokens at ``last``."""
+    def __call__(self, plan: Plan, last: list[int], trail: Trail | None = None) -> Tensor:
+        """Logits [N, V] after the tokens at ``last``; what comes out of each layer is kept in the ``trail``."""
         hidden_TD = self._trunk.embed_tokens(torch.tensor(plan.ids))
         cos_T1E, sin_T1E = _angles(self._trunk, hidden_TD, plan.positions_T)
         for layer in self._layers:
             hidden_TD = layer(hidden_TD, cos_T1E, sin_T1E, plan)
+            if trail is not None:
+                trail.record(layer.index, hidden_TD)
         logits_NV: Tensor = self._head(_normed(hidden_TD[last], self._trunk.norm))
         return logits_NV
 

@@ -13,7 +13,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,45 +21,14 @@ from torch import Tensor
 from burnish.errors import SamplingError
 from burnish.models.attention import window
 from burnish.models.language import LanguageModel
+from burnish.models.trail import ROOT, Trail
 from burnish.progress import Progress, Silent
-from burnish.records import FinishReason
 from burnish.sampling.cache import Plan, SlotCache
 from burnish.sampling.decoder import laid_out
 from burnish.sampling.draw import Columns, draw
 from burnish.sampling.packed import Weights
 from burnish.sampling.request import Event, NonFiniteLogits, Params, Request, Sample
-
-
-@dataclass(slots=True)
-class _Running:
-    """A request in a slot: ``ids`` is prompt and answer so far, of which ``cached`` have keys in the slot."""
-
-    id: int
-    request: Request
-    generator: random.Random
-    limit: int
-    ids: list[int]
-    cached: int = 0
-    drawn: int = 0
-
-    def finished(self) -> tuple[FinishReason | None, str | None]:
-        """Why the answer ends with the token that was drawn last, if it does, and the stop string that ends it."""
-        params = self.request.params
-        if self.ids[-1] in params.stop_ids:
-            return "stop", None
-        stopped_by = params.stop and params.stop.found(self.ids[-self.drawn :])
-        if stopped_by:
-            return "stop", stopped_by
-        return ("length" if self.drawn == self.limit else None), None
-
-
-@dataclass(slots=True)
-class _Feed:
-    """Tokens of a running request that the next forward runs."""
-
-    slot: int
-    running: _Running
-    ids: list[int] = field(default_factory=list)
+from burnish.sampling.running import Feed, Running
 
 
 class Engine:
@@ -77,6 +45,7 @@ class Engine:
         weights: "exact" lays out float32 weights for few rows (CPU; same results to rounding), "half" and "int8" round
             them to 16-bit floats and to 8 bits (see ``MISMATCH_HALF``, ``MISMATCH_INT8``), "plain" leaves them and the
             model's forward as they are: the slow twin.
+        trail: Where to keep what the layers compute ("exact" alone does).
 
     Raises:
         SamplingError: The model's attention is not one that the engine implements.
@@ -89,6 +58,7 @@ class Engine:
         max_length: int | None = None,
         prefill: int = 256,
         weights: Weights = "exact",
+        trail: Trail | None = None,
     ) -> None:
         module = model.module if isinstance(model, LanguageModel) else model
         if slots < 1 or prefill < 1:
@@ -99,12 +69,14 @@ class Engine:
         self._vocabulary, self._layers = int(config.vocab_size), int(config.num_hidden_layers)
         self._module, self._decoder = laid_out(model, weights)
         self._cache = SlotCache(slots)
-        self._waiting: deque[_Running] = deque()
-        self._running: list[_Running] = []  # by slot
+        self._waiting: deque[Running] = deque()
+        self._running: list[Running] = []  # by slot
         self._left: dict[int, list[int]] = {}  # free slot -> ids whose keys it still holds
         self._held: list[Event] = []  # drawn in a step that ended with an error
         self._ids = itertools.count()
+        self._trail: Trail | None = None
         self._probe()
+        self._trail = trail if self.weights == "exact" else None
 
     @property
     def weights(self) -> Weights:
@@ -141,7 +113,7 @@ class Engine:
             raise SamplingError(f"the prompt holds an id outside the vocabulary of {self._vocabulary}")
         generator = random.Random(f"{request.params.seed}/{request.stream}")
         limit = min(request.params.max_new_tokens, self.max_length - len(ids))
-        running = _Running(next(self._ids), request, generator, limit, ids)
+        running = Running(next(self._ids), request, generator, limit, ids)
         self._waiting.append(running)
         return running.id
 
@@ -179,6 +151,7 @@ class Engine:
         ready, last = [], []
         for feed in sorted(feeds, key=lambda feed: len(feed.ids) > 1):
             index = plan.add(feed.slot, feed.running.cached, feed.ids)
+            feed.last = index
             if feed.running.cached + len(feed.ids) == len(feed.running.ids):
                 ready.append(feed)
                 last.append(index)
@@ -187,6 +160,8 @@ class Engine:
         except BaseException:
             self.clear()
             raise
+        if self._trail is not None:
+            self._mark(self._trail, feeds)
         for feed in feeds:
             feed.running.cached += len(feed.ids)
         return self._draw(ready, logits_NV) if ready else []
@@ -252,7 +227,7 @@ class Engine:
                 mend="take a model whose layers all have full attention",
             )
 
-    def _feed_running(self) -> list[_Feed]:
+    def _feed_running(self) -> list[Feed]:
         """What the requests in slots run next: all decode, prompts share the budget in the order of their slots."""
         feeds, budget = [], self.prefill
         for slot, running in enumerate(self._running):
@@ -261,17 +236,17 @@ class Engine:
                 ids = ids[:budget]
                 budget -= len(ids)
             if ids:
-                feeds.append(_Feed(slot, running, ids))
+                feeds.append(Feed(slot, running, ids))
         return feeds
 
-    def _admit(self, plan: Plan, feeds: list[_Feed]) -> list[_Feed]:
+    def _admit(self, plan: Plan, feeds: list[Feed]) -> list[Feed]:
         """Waiting requests take free slots, first come first served, while the step's budget lasts."""
         budget = self.prefill - sum(len(feed.ids) for feed in feeds if len(feed.ids) > 1)
         entering = list(itertools.islice(self._waiting, self.slots - len(self._running)))
         if entering:
             longest = max(len(running.ids) + running.limit for running in entering)
             self._cache.reserve(len(self._running) + len(entering), longest)
-        admitted: list[_Feed] = []
+        admitted: list[Feed] = []
         coming = {feed.slot: feed.running.cached + len(feed.ids) for feed in feeds}
         present = {slot: running.cached for slot, running in enumerate(self._running)}
         present |= {slot: len(left) for slot, left in self._left.items()}
@@ -291,7 +266,7 @@ class Engine:
             ids = running.ids[shared : shared + budget]
             budget -= len(ids)
             coming[slot] = shared + len(ids)
-            admitted.append(_Feed(slot, running, ids))
+            admitted.append(Feed(slot, running, ids))
         return admitted
 
     def _longest_prefix(self, ids: list[int], coming: dict[int, int]) -> tuple[int, int]:
@@ -314,7 +289,7 @@ class Engine:
         """Logits [N, V] after the tokens at ``last`` of the step; the head runs on nothing else."""
         plan.seal(self._module.device, self._module.dtype)
         if self._decoder is not None:
-            return self._decoder(plan, last or [0])
+            return self._decoder(plan, last or [0], self._trail)
         logits_1NV = self._module(
             input_ids=torch.tensor([plan.ids], device=self._module.device),
             position_ids=plan.positions_T[None],
@@ -324,7 +299,17 @@ class Engine:
         ).logits
         return logits_1NV[0]
 
-    def _draw(self, ready: list[_Feed], logits_NV: Tensor) -> list[Event]:
+    def _mark(self, trail: Trail, feeds: list[Feed]) -> None:
+        """Name the step's tokens in the trail: a request that shares a beginning comes after whom it shares it with."""
+        for feed in feeds:
+            running, first = feed.running, feed.last - len(feed.ids) + 1
+            if running.row == ROOT and running.cached:
+                shared = trail.find(running.ids[: running.cached])
+                running.row = None if shared is None else shared[-1]
+            running.row = trail.name(running.row, feed.ids, first)
+        trail.end_step(sum(len(feed.ids) for feed in feeds))
+
+    def _draw(self, ready: list[Feed], logits_NV: Tensor) -> list[Event]:
         asked = [feed.running.request.params for feed in ready]
         rows = [
             (p.temperature, p.top_k, p.top_p, p.min_p, feed.running.generator.random())

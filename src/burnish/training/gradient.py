@@ -30,7 +30,7 @@ class Objective:
     Args:
         parameters: What is trained, by name.
         forward: Stream to Outputs, with gradient.
-        budget: The largest number of tokens in one forward.
+        budget: The largest number of tokens in one forward of these trees.
         keep_last: Whether each answer's last token is laid out: a reward head reads it.
         workers: Who shares a window.
     """
@@ -38,7 +38,7 @@ class Objective:
     parameters: Parameters
     forward: Callable[[Stream], Outputs]
     terms: Sequence[Term]
-    budget: int
+    budget: Callable[[Sequence[Tree]], int]
     keep_last: bool
     workers: Workers
 
@@ -128,7 +128,7 @@ class Objective:
         return self._packed(self.workers.share(trees), self._statistics(trees))
 
     def _packed(self, trees: Sequence[Tree], window: Mapping[str, float]) -> list[Stream]:
-        streams = pack_evenly(trees, self.budget, keep_last=self.keep_last)
+        streams = pack_evenly(trees, self.budget(trees), keep_last=self.keep_last)
         for stream in streams:
             stream.window = window
         return streams

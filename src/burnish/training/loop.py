@@ -90,6 +90,7 @@ class Loop:
         held_out: How to look at rows that are not trained on; the run then ends with the best parameters it saw.
         recipe: The stage's resolved settings by table: a checkpoint of others is refused.
         workers: The processes that share each window; every one of them makes the same loop.
+        room: Where it depends on the trees, the largest number of tokens in one forward; else ``settings.budget``.
     """
 
     parameters: Parameters
@@ -105,11 +106,12 @@ class Loop:
     held_out: HeldOut | None = None
     recipe: Mapping[str, Json] = field(default_factory=dict)
     workers: Workers = field(default_factory=Workers)
+    room: Callable[[Sequence[Tree]], int] | None = None
 
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder)
         self.optimizer = Optimizer(self.parameters, self.rates)
-        budget, keep_last = self.settings.budget, self.settings.keep_last
+        budget, keep_last = self.room or (lambda trees: self.settings.budget), self.settings.keep_last
         self.objective = Objective(self.parameters, self.forward, self.terms, budget, keep_last, self.workers)
         self.seen: dict[str, Any] = {}  # what the looks at held-out rows have shown
         self._still = 0

@@ -42,6 +42,7 @@ from burnish.training.shared import SharedLayers, share_layers
 VERSION = 7
 KEPT_SAMPLES = 3
 BUDGET = 512  # tokens in a forward with gradient: 1,024 need a fifth more memory and are hardly faster
+ALONG = 1024  # tokens in one that goes back along what the sampler computed, a layer at a time
 DEV_PROMPTS = 24  # answered before each rollout: enough for the budgets, and a fifth of a rollout's time
 WON = ("held_out", "dev_held_out_gain", "dev_win_share", "dev_votes_human", "dev_votes_simulated", "dev_votes_judge")
 NO_PARTS = Parts()
@@ -98,6 +99,7 @@ def train_online(
             shared=shared,
             kind=table.sampler,
             trainer=policy if table.knobs().importance_cap is not None else None,
+            learner=policy if table.sampler == "exact" else None,
             demonstrations=_demonstrations(recipe, task, store, dataset),
             shown=_written(task, rows) if table.luffy is not None else None,
             episodes=episodes_of(table, parts.environment, task.renderer, policy.context),
@@ -161,7 +163,7 @@ def _sampler_of(table: Rl, policy: LanguageModel, folder: Path) -> Callable[[], 
     weights = table.sampler
 
     def engine() -> Engine:
-        made = Engine(policy, slots=table.prompts * table.group, weights=weights)
+        made = Engine(policy, slots=table.prompts * table.group, weights=weights, trail=policy.trail)
         if weights != "exact" and made.weights != weights:
             what = f'rl.sampler = "{weights}" has no such layers for this model here'
             mend = 'set rl.sampler = "exact"; rounded weights need float32 on a CPU and a model of known form'
@@ -169,6 +171,11 @@ def _sampler_of(table: Rl, policy: LanguageModel, folder: Path) -> Callable[[], 
         return made
 
     return engine
+
+
+def room(policy: LanguageModel, trees: Sequence[Tree]) -> int:
+    """The largest number of tokens in one forward with gradient of these trees."""
+    return ALONG if policy.trail is not None and policy.trail.holds(trees) else BUDGET
 
 
 def _brake(
@@ -285,7 +292,9 @@ def _train(
         rollouts.critic = learner.logp
     terms = [*rollouts.plan.terms, rollouts.mismatch_term()]
     progress.say(f"rl: {said(choices)}")
-    trained = Learner("rl", recipe.adapt, learner.parameters(), forward, terms, BUDGET, policy.kept is not None)
+    trained = Learner(
+        "rl", recipe.adapt, learner.parameters(), forward, terms, BUDGET, policy.kept is not None, partial(room, policy)
+    )
     loop = trained.loop(rollouts, table.updates, choices, store.begin(work), progress, work.settings)
     loop.held_out = HeldOut(brake.look, rollouts.plan.inner.updates, better="higher", first=True)
     done, stopped = loop.run()

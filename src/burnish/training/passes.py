@@ -70,6 +70,7 @@ class Learner:
         terms: What is minimised.
         budget: The largest number of tokens in one forward.
         keep_last: Whether each answer's last token is laid out.
+        room: Where it depends on the trees, what stands in the place of ``budget``.
     """
 
     stage: str
@@ -79,11 +80,12 @@ class Learner:
     terms: Sequence[Term]
     budget: int = 1024
     keep_last: bool = False
+    room: Callable[[Sequence[Tree]], int] | None = None
 
     def measured(self, trees: Sequence[Tree]) -> dict[str, float]:
         """The "loss" of these trees and each further figure of the terms ("accuracy"), without a gradient."""
         alone = Workers()  # every worker reads them all
-        figures = Objective({}, self.forward, self.terms, self.budget, self.keep_last, alone).value(trees)
+        figures = Objective({}, self.forward, self.terms, lambda _: self.budget, self.keep_last, alone).value(trees)
         further = {_metric(name): value for name, value in figures.items() if "/" in name}
         return {"loss": figures["loss"], **further}
 
@@ -110,6 +112,7 @@ class Learner:
             rates=layer_rates(self.adapt, self.parameters),
             trainable=unfreezes(self.adapt, self.parameters, updates),
             recipe=recipe or {},
+            room=self.room,
         )
 
     def passes(

@@ -55,7 +55,8 @@ class Rollouts:
     ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the written answer that joins a
     prompt's group, where the plan wants one. ``shared`` are layers that the reference has in common with the policy and
     with models that the reward asks. ``kind`` is the recipe's ``rl.sampler``; ``trainer`` is the policy, where its own
-    logprobs of what was drawn are wanted beside the sampler's.
+    logprobs of what was drawn are wanted beside the sampler's; ``learner`` is the policy, where the first
+    update on a rollout may go back along what its sampler computed.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
@@ -75,6 +76,7 @@ class Rollouts:
     shared: SharedLayers | None = None
     kind: str = "exact"
     trainer: LanguageModel | None = None
+    learner: LanguageModel | None = None
     episodes: Episodes | None = None
     state: dict[str, Any] = field(default_factory=dict)
     part: int = 0
@@ -88,6 +90,7 @@ class Rollouts:
             self._groups = self.collect(rollout, step)
         else:
             self._figures = {}
+            self._leave_trail()
         turn, place = divmod(self.part, inner.minibatches)
         groups = self._in_turn(rollout, turn)
         first, last = (-(-len(groups) * at // inner.minibatches) for at in (place, place + 1))
@@ -103,6 +106,10 @@ class Rollouts:
         """The groups of a rollout; others are drawn in the place of those that teach nothing, if the plan says so."""
         self._forget()
         chosen = self._chosen(rollout)
+        if self.learner is not None:
+            prompts = {tuple(self.prompts[i].ids) for i in chosen}
+            answers = len(chosen) * self.group * self.params.max_new_tokens
+            self.learner.lay_trail(sum(map(len, prompts)) + answers)
         drawn = self._draw(rollout, 0, chosen)
         for draw in range(1, self.plan.draws + 1):
             missing = self.prompts_per_rollout - len(self._telling(drawn))
@@ -147,6 +154,11 @@ class Rollouts:
     def _forget(self) -> None:
         if self.shared is not None:
             self.shared.forget()
+        self._leave_trail()
+
+    def _leave_trail(self) -> None:
+        if self.learner is not None:
+            self.learner.trail = None
 
     def _sampled(self, asked: Sequence[Asked], n: int, params: Params) -> list[list[Sample]]:
         """``n`` answers to each prompt, by an engine of their own.
