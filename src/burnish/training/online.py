@@ -79,8 +79,7 @@ def train_online(
         frozen = load_version(store, start, cache, progress=progress)
         loaded, own = adapted(recipe, frozen, work.seed)
         policy, task = loaded.model, task_for(recipe, loaded.renderer)
-        params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
-        require_exact(params)
+        params = _params(recipe, work, loaded)
         rows = store.datasets.rows(dataset.id, "prompts") or store.datasets.rows(dataset.id, "train")
         _require_contracts(parts, rows, table)
         means, watching = _means(recipe, store, cache, frozen, rewards, watch, spans, parts, task, params)
@@ -109,6 +108,12 @@ def train_online(
         return _train(recipe, work, loaded, rollouts, brake, store, progress, choices | own)
 
     return store.once(work, make, progress=progress)
+
+
+def _params(recipe: Recipe, work: Work, loaded: Loaded) -> Params:
+    params = Params(1.0, 1.0, recipe.evaluate.max_new_tokens, work.seed, loaded.renderer.stop_ids)
+    require_exact(params)
+    return params
 
 
 def _means(
