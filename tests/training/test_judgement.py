@@ -31,6 +31,8 @@ def test_how_good_a_look_is_comes_from_the_votes_of_several() -> None:
     assert standing(predicted, {}) == pytest.approx(0.7)  # nobody was asked
     unheard = [1.0] + [None] * LEAST  # one vote is none
     assert standing(predicted, {0: equal, 2: unheard, 4: unheard}) == pytest.approx(0.7)
+    nothing: list[float | None] = [None] * LEAST
+    assert standing(predicted | {6: nothing}, {}) == 0.5  # the model has no number for the newest look
     for share in (0.51, 0.55, 0.62):  # what raters said is not rounded by what the model said
         assert standing({0: equal, 2: [share] * LEAST}, {0: equal, 2: equal}) == 0.5
     voted = {0: equal, 2: [1.0] * LEAST}

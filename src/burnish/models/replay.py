@@ -51,7 +51,7 @@ class _Replayed(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         trained = ctx.saved_tensors
         # One room for all: small gradients strewn between what comes and goes would keep the heap from shrinking.
-        room = grad.new_empty(sum(parameter.numel() for parameter in trained))
+        room = grad.new_zeros(sum(parameter.numel() for parameter in trained))
         rooms = room.split([parameter.numel() for parameter in trained])
         found = {id(p): part.view_as(p) for p, part in zip(trained, rooms, strict=True)}
         left = len(trained)

@@ -49,7 +49,8 @@ def standing(predicted: Mapping[int, Shares], voted: Mapping[int, Shares]) -> fl
 
     Two dozen votes say little, and the best of many noisy shares is often an early one by luck: so the mean over the
     newest ``LOOKS`` looks that raters spoke about, of which the start, a half against itself, is one. From there to a
-    look that they have not reached leads what the model says has changed since.
+    look that they have not reached leads what the model says has changed since; nothing, where no answer of one of the
+    two has a number.
 
     Args:
         predicted: A model's shares by the number of updates before the look, those of look 0 and the newest included.
@@ -57,14 +58,15 @@ def standing(predicted: Mapping[int, Shares], voted: Mapping[int, Shares]) -> fl
     """
     said = {0: 0.5} | {step: found for step, shares in voted.items() if step and (found := mean(shares)) is not None}
     level = [said[step] for step in sorted(said)[-LOOKS:]]
-    since = _known(predicted[max(predicted)]) - _known(predicted[max(said)])  # nothing, where they have reached it
+    now, then = (_known(predicted[step]) for step in (max(predicted), max(said)))
+    since = 0.0 if now is None or then is None else now - then  # 0 as well where raters have reached the newest look
     return sum(level) / len(level) + since
 
 
-def _known(shares_N: Shares) -> float:
-    """The mean of those that have a number."""
+def _known(shares_N: Shares) -> float | None:
+    """The mean of those that have a number, however few; None where none has."""
     known = [share for share in shares_N if share is not None]
-    return sum(known) / len(known)
+    return sum(known) / len(known) if known else None
 
 
 def turned(looks: Mapping[int, Shares], use: int, alpha: float, seed: int) -> tuple[int, Figure] | None:
