@@ -38,11 +38,18 @@ MUTATIONS = [
         tests=ON_TRAIL + "test_the_gradient_is_that_of_the_trainers_own_forward",
     ),
     Mutation(
-        name="the backward runs layers that nothing trained lies below",
+        name="layers below the lowest trained one are taken as the sampler had them",
         file=HERE + "replay.py",
-        old="            if last:\n                break\n",
-        new="            if last:\n                continue\n",
-        tests=ON_TRAIL + "test_layers_below_the_lowest_trained_one_are_left_alone",
+        old="                run(input)\n                continue\n",
+        new="                break\n",
+        tests=ON_TRAIL + "test_layers_below_the_lowest_trained_one_are_compared",
+    ),
+    Mutation(
+        name="a token of a step that finds no room is found all the same",
+        file=HERE + "trail.py",
+        old="        rows_TD.copy_(hidden_TD[: len(rows_TD)])\n",
+        new="        if len(rows_TD) == len(hidden_TD):\n            rows_TD.copy_(hidden_TD)\n",
+        tests=ON_TRAIL + "test_what_finds_no_room_is_run_by_the_trainer",
     ),
     Mutation(
         name="a known output hides what the adapter learns from",

@@ -230,7 +230,8 @@ class LanguageModel:
         Not where a model is of another form, trains its embeddings, or would need more memory than ``trail.MOST``.
         """
         depth, width = len(self.trunk.layers), int(self.head.shape[1])
-        form = self.path == "flat" and self.kept is None and all(self._fast) and self.device.type == "cpu"
+        form = self.path == "flat" and self.kept is None and all(self._fast) and self.dtype == torch.float32
+        form = form and self.device.type == "cpu"
         size = tokens * depth * width * self.dtype.itemsize
         useful = form and size <= MOST and not any(layer_of(name) is None for name in self._trained)
         self.trail = Trail(self.parameters().values(), depth, tokens, width) if useful else None

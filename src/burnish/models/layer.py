@@ -166,6 +166,8 @@ def decoder_layer(
 @torch.no_grad()
 def _require_known(layer: Any, known_TD: Tensor, middle_TD: Tensor, up_TF: Tensor, gate_TF: Tensor) -> None:
     number, length = int(layer.self_attn.layer_idx), len(known_TD)
+    if not length:
+        return
     places = (torch.arange(COMPARED, device=known_TD.device) * length // COMPARED + 7 * number) % length
     found = _added(middle_TD[places], up_TF[places], gate_TF[places], layer.mlp.down_proj)
     apart, size = ((found - other[places]).norm() for other in (known_TD, middle_TD))

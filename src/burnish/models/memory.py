@@ -34,8 +34,12 @@ Area = tuple[int, int]  # addresses, [first, last)
 def unwritten_files() -> list[Area]:
     """Where this process has files mapped of which it holds no page of its own (Linux)."""
     found: list[Area] = []
+    try:
+        lines = SMAPS.read_text().splitlines()
+    except OSError:  # another system, or a container that hides it
+        return found
     area, own = (0, 0), 0
-    for line in SMAPS.read_text().splitlines() if SMAPS.is_file() else []:
+    for line in lines:
         if line[0] in "0123456789abcdef":
             header = MAPPED.match(line)
             area = (int(header[1], 16), int(header[2], 16)) if header else (0, 0)

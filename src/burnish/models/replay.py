@@ -56,8 +56,11 @@ class _Replayed(torch.autograd.Function):
         found = {id(p): part.view_as(p) for p, part in zip(trained, rooms, strict=True)}
         left = len(trained)
         for run, input, own in ctx.walk():
+            if not left:  # nothing is trained from here on: what is known is compared, no more
+                run(input)
+                continue
             left -= len(own)
-            last = left == 0  # nothing below it is trained
+            last = left == 0
             input.requires_grad_(not last)
             with torch.enable_grad():
                 output = run(input)
@@ -65,9 +68,7 @@ class _Replayed(torch.autograd.Function):
             grads = torch.autograd.grad(output, asked, grad)
             for parameter, mine in zip(own, grads[len(asked) - len(own) :], strict=True):
                 found[id(parameter)].copy_(mine)
-            if last:
-                break
-            grad = grads[0]
+            grad = grads[0]  # of the input, where it is still wanted
         return (None, None, None, None, *found.values())
 
 

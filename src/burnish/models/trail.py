@@ -38,10 +38,9 @@ class Trail:
         return all(weight._version == version for weight, version in self._stamps)
 
     def record(self, layer: int, hidden_TD: Tensor) -> None:
-        """Keep what comes out of a layer at the tokens of a step; one that finds no room is left out."""
-        rows = slice(self._used, self._used + len(hidden_TD))
-        if rows.stop <= self._states_LND.shape[1]:
-            self._states_LND[layer, rows] = hidden_TD
+        """Keep what comes out of a layer at the tokens of a step, as many of the first ones as find room."""
+        rows_TD = self._states_LND[layer, self._used : self._used + len(hidden_TD)]
+        rows_TD.copy_(hidden_TD[: len(rows_TD)])
 
     def name(self, before: int | None, ids: Sequence[int], first: int) -> int | None:
         """Say which tokens of the step [``first``, ...) follow the one in row ``before``; returns the row of the last.
