@@ -17,6 +17,20 @@ MUTATIONS = [
         tests=ON_TRAIL + "test_what_moved_weights_would_compute_is_not_found",
     ),
     Mutation(
+        name="a copy of a model goes back along what the original's engine computed",
+        file=HERE + "language.py",
+        old="twin.checkpointing, twin.kept, twin.trail = False, None, None",
+        new="twin.checkpointing, twin.kept = False, None",
+        tests=ON_TRAIL + "test_it_is_laid_only_where_it_can_be_used",
+    ),
+    Mutation(
+        name="a trail takes any memory",
+        file=HERE + "language.py",
+        old="useful = form and size <= MOST and",
+        new="useful = form and",
+        tests=ON_TRAIL + "test_it_is_laid_only_where_it_can_be_used",
+    ),
+    Mutation(
         name="a token is found by its id alone",
         file=HERE + "trail.py",
         old="before = self._next.setdefault((before, id), place)",

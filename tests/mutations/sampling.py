@@ -22,6 +22,13 @@ MUTATIONS = [
         tests=TESTS + "trail.py::test_an_engine_that_has_answered_before_its_trail_began_keeps_what_follows_it",
     ),
     Mutation(
+        name="sampler: what rounded weights computed is kept for the trainer",
+        file=HERE + "engine.py",
+        old='self._trail = trail if self.weights == "exact" else None',
+        new="self._trail = trail",
+        tests=TESTS + "trail.py::test_rounded_weights_leave_no_trail",
+    ),
+    Mutation(
         name="sampler: the base's pages stay beside the weights that were laid out",
         file=HERE + "decoder.py",
         old="            let_go(read, unwritten)\n",

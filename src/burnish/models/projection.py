@@ -87,13 +87,14 @@ class _Projection(torch.autograd.Function):
                 # Without the target, whose share of 1 - p is added last: two near numbers would be rounded apart.
                 share_SB.scatter_(1, place_S1, torch.where(inside_S1, 0.0, share_SB.gather(1, place_S1)))
                 _add_product(rest_SD.mul_(shrunk_S1), share_SB, block_BD)
-        logp_S1 = own_S1 - (top_S1 + mass_S1.log())
-        entropy_S1 = mass_S1.log() - spread_S1 / mass_S1
+        log_mass_S1 = mass_S1.log()
+        norm_S1 = top_S1 + log_mass_S1
+        logp_S1, entropy_S1 = own_S1 - norm_S1, log_mass_S1 - spread_S1 / mass_S1
         if rest_SD is not None:
             rest_SD.div_(mass_S1).addcmul_(head_VD[targets_S].to(rest_SD.dtype), torch.expm1(logp_S1))
             rest_SD.div_(-temperature)
         ctx.temperature = temperature
-        ctx.save_for_backward(rest_SD, hidden_SD, head_VD, top_S1 + mass_S1.log(), entropy_S1)
+        ctx.save_for_backward(rest_SD, hidden_SD, head_VD, norm_S1, entropy_S1)
         ctx.set_materialize_grads(False)
         return logp_S1[:, 0], entropy_S1[:, 0]
 

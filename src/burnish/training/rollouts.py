@@ -55,8 +55,8 @@ class Rollouts:
     ``demonstrations`` are supervised trees mixed into every window, ``shown`` gives the written answer that joins a
     prompt's group, where the plan wants one. ``shared`` are layers that the reference has in common with the policy and
     with models that the reward asks. ``kind`` is the recipe's ``rl.sampler``; ``trainer`` is the policy, where its own
-    logprobs of what was drawn are wanted beside the sampler's; ``learner`` is the policy, where the first
-    update on a rollout may go back along what its sampler computed.
+    logprobs of what was drawn are wanted beside the sampler's; ``learner`` is the policy, where the first update on a
+    rollout may go back along what its sampler computed.
     A rollout depends on its number, the seed and the policy alone, so that a killed one is replayed whole.
     """
 
