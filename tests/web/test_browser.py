@@ -147,7 +147,7 @@ def test_another_rater_gets_a_draw_of_their_own(page: Page, desk: Desk) -> None:
     page.get_by_role("button", name="Change").click()
     with page.expect_response("**/compare/next"):
         vote_as(page, "ben")
-    page.wait_for_function("document.activeElement.id === 'asked'")
+    page.locator("#asked:focus").wait_for()
     left = page.locator("#left").inner_text()
     page.keyboard.press("1")
     page.get_by_text("Thank you, 1 of 24.").wait_for()
