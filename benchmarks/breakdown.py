@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from burnish.data import Renderer
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
-from burnish.pipeline.project import cache_folder
+from burnish.config.host import cache_folder
 from burnish.progress import Silent
 from burnish.training.loop import Loop, Settings
 

@@ -22,7 +22,7 @@ from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Tree, pack
-from burnish.pipeline.project import cache_folder
+from burnish.config.host import cache_folder
 from burnish.records import Message
 
 ROWS = Path(__file__).parents[1] / "src" / "burnish" / "recipes" / "support" / "train.jsonl"

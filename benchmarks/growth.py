@@ -31,7 +31,7 @@ def measure(length: int, rows: int, layers: int | str) -> dict[str, float]:
     from burnish.models.base import resolve_base
     from burnish.models.language import LanguageModel
     from burnish.objectives import Answer, Tree, likelihood_term
-    from burnish.pipeline.project import cache_folder
+    from burnish.config.host import cache_folder
     from burnish.progress import Silent
     from burnish.training.loop import Loop, Settings
     from burnish.training.passes import Epochs

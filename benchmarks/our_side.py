@@ -29,7 +29,7 @@ from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
 from burnish.objectives import Answer, Outputs, Stream, Term, Tree, likelihood_term, pack_evenly, pairwise_term
 from burnish.objectives.methods import METHODS
-from burnish.pipeline.project import cache_folder
+from burnish.config.host import cache_folder
 from burnish.progress import Silent
 from burnish.records import Message
 from burnish.store import RunLog

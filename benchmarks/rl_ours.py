@@ -33,7 +33,7 @@ from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs
-from burnish.pipeline.project import cache_folder
+from burnish.config.host import cache_folder
 from burnish.progress import Silent
 from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Scores

@@ -25,7 +25,7 @@ from results import Result, Results
 from rows import rows
 
 from burnish.models.base import resolve_base
-from burnish.pipeline.project import cache_folder
+from burnish.config.host import cache_folder
 
 HERE = Path(__file__).parent
 SKIPPED = 2  # updates before the median

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from burnish.data import Renderer
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
-from burnish.pipeline.project import cache_folder
+from burnish.config.host import cache_folder
 from burnish.records import Message
 from burnish.sampling import Engine, Params, Weights, mismatch
 

@@ -30,9 +30,9 @@ COMMON_PAIRS = (
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
-    """Where BURNISH_REQUIRE_ALL is 1, a browser or real-model test that is skipped is a failure."""
+    """Where BURNISH_REQUIRE_ALL is 1, a test skipped for want of a browser, a real model or a compiler fails."""
     report = yield
-    required = any(item.get_closest_marker(name) for name in ("browser", "real_model"))
+    required = any(item.get_closest_marker(name) for name in ("browser", "real_model", "compiler"))
     if report.skipped and required and os.environ.get("BURNISH_REQUIRE_ALL") == "1":
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"

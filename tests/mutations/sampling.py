@@ -75,7 +75,7 @@ MUTATIONS = [
         file=HERE + "packed.py",
         old="fits = kind is not HalfLinear or bool(linear.weight.abs().max() <= HALF_MOST)",
         new="fits = True",
-        tests=TESTS + "packed.py::test_a_weight_that_sixteen_bits_cannot_hold_stays_packed",
+        tests=TESTS + "packed.py::test_a_weight_that_sixteen_bits_cannot_hold_stays_exact",
     ),
     Mutation(
         name="served: an adapter is loaded again under its old name",
@@ -257,7 +257,7 @@ MUTATIONS = [
         file=HERE + "packed.py",
         old="        if not close:  # NaN is not close either\n            return False\n",
         new="",
-        tests=TESTS + "packed.py::test_a_shape_that_disagrees_stays_plain",
+        tests=TESTS + "packed.py::test_a_shape_that_disagrees_gets_the_next_more_exact_layer",
     ),
     Mutation(
         name="an outlier costs the other rows their bits",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedModel, Qwen3Config
+
+from burnish.sampling import operators, packed
+from burnish.sampling.kernel import kernel
 
 torch.set_num_threads(1)
 
@@ -18,7 +22,7 @@ SHAPE = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 8,
+    "head_dim": 16,
     "max_position_embeddings": 160,
     "bos_token_id": None,
     "eos_token_id": None,
@@ -43,6 +47,18 @@ def build() -> Build:
         return model.eval()
 
     return build
+
+
+@pytest.fixture(params=[pytest.param(True, marks=pytest.mark.compiler), False], ids=["compiled", "torch"])
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """A machine with a compiler, and one without."""
+    if not request.param:
+        for user in (packed, operators):
+            monkeypatch.setattr(user, "kernel", lambda: None)
+        monkeypatch.setattr(packed, "_agrees", functools.cache(packed._agrees.__wrapped__))
+    elif kernel() is None:
+        pytest.skip("needs gcc")
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from burnish.sampling import MISMATCH_HALF, MISMATCH_INT8, Engine, Params, Weights, decoder, mismatch
 from burnish.sampling.decoder import Decoder, Layer
+from burnish.sampling.operators import Compiled, Operators
 from sampling.conftest import Build
 
 PARAMS = Params(max_new_tokens=20, seed=3)
@@ -18,7 +19,7 @@ PARAMS = Params(max_new_tokens=20, seed=3)
 @pytest.mark.parametrize("changes", [{}, {"attention_bias": True, "mlp_bias": True}], ids=["plain", "biases"])
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral"])
 def test_logits_are_those_of_the_models_own_forward(
-    kind: str, changes: dict[str, bool], build: Build, prompts: list[list[int]]
+    kind: str, changes: dict[str, bool], build: Build, prompts: list[list[int]], compiled: bool
 ) -> None:
     if kind != "llama" and changes:
         changes = {"attention_bias": True}
@@ -31,6 +32,7 @@ def test_logits_are_those_of_the_models_own_forward(
                     parameter.normal_(1.0)
     fast, slow = Engine(twins[0], slots=6), Engine(twins[1], slots=6, weights="plain")
     assert isinstance(fast._decoder, Decoder)
+    assert {type(layer.operators) for layer in fast._decoder._layers} == {Compiled if compiled else Operators}
     assert slow._decoder is None
     made, wanted = (engine.sample(prompts, 2, PARAMS) for engine in (fast, slow))
     for ours, theirs in zip(made, wanted, strict=True):
@@ -74,6 +76,17 @@ def test_a_first_layer_that_disagrees_leaves_the_models_own_forward(
     if weights == "exact":
         wanted = Engine(build(), weights="plain").sample(prompts, 1, PARAMS)
         assert [s.ids for (s,) in engine.sample(prompts, 1, PARAMS)] == [s.ids for (s,) in wanted]
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("changes", [{"head_dim": 8}, {"intermediate_size": 40}])
+def test_widths_that_the_kernel_cannot_take_are_left_to_torch(
+    changes: dict[str, int], build: Build, prompts: list[list[int]]
+) -> None:
+    fast, slow = Engine(build(**changes)), Engine(build(**changes), weights="plain")
+    assert fast._decoder is not None and type(fast._decoder._layers[0].operators) is Operators
+    made, wanted = (engine.sample(prompts, 1, PARAMS) for engine in (fast, slow))
+    assert [s.ids for (s,) in made] == [s.ids for (s,) in wanted]
 
 
 def test_only_models_of_the_form_are_taken_apart(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

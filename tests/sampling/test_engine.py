@@ -28,6 +28,7 @@ from burnish.sampling import (
 )
 from sampling.conftest import VOCABULARY, Build
 
+pytestmark = pytest.mark.usefixtures("compiled")
 GREEDY = Params(temperature=0, max_new_tokens=12)
 
 
@@ -270,8 +271,8 @@ def test_memory_is_bounded_by_slots_and_length(build: Build, prompts: list[list[
     engine = Engine(build(), slots=4)
     engine.sample(prompts, 3, Params(max_new_tokens=10))
     settled = engine._cache.nbytes
-    # 4 slots of 64 tokens: keys and values of 2 layers, 2 heads of 8 floats
-    assert settled == 4 * 64 * 2 * 2 * 2 * 8 * 4
+    # 4 slots of 64 tokens: keys and values of 2 layers, 2 heads of 16 floats
+    assert settled == 4 * 64 * 2 * 2 * 2 * 16 * 4
     for seed in range(5):
         engine.sample(prompts, 3, Params(max_new_tokens=10, seed=seed))
     assert engine._cache.nbytes == settled

@@ -10,17 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from burnish.sampling import packed
-from burnish.sampling.packed import HalfLinear, Int8Linear, PackedLinear, pack_weights, twin
+from burnish.sampling.kernel import kernel
+from burnish.sampling.packed import CompiledLinear, HalfLinear, Int8Linear, PackedLinear, pack_weights, twin
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """What was found out about this machine is found out anew."""
-    for known in (packed._agrees, packed._saturates):
-        known.cache_clear()
-    yield
-    for known in (packed._agrees, packed._saturates):
-        known.cache_clear()
+@pytest.fixture(
+    autouse=True, params=[pytest.param(CompiledLinear, marks=pytest.mark.compiler), PackedLinear], ids=["gcc", "none"]
+)
+def exact(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[nn.Module]]:
+    """The exact layer with a compiler and without; what was found out about this machine is found out anew."""
+    if request.param is PackedLinear:
+        monkeypatch.setattr(packed, "kernel", lambda: None)
+    elif kernel() is None:
+        pytest.skip("needs gcc")
+    known = packed._agrees, packed._saturates
+    for found in known:
+        found.cache_clear()
+    yield request.param
+    for found in known:
+        found.cache_clear()
 
 
 def network() -> nn.Sequential:
@@ -40,11 +48,12 @@ def close(found: Tensor, wanted: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64, 200])
-def test_packed_is_plain(rows: int) -> None:
+def test_packed_is_plain(rows: int, exact: type[nn.Module]) -> None:
     x, onto = torch.randn(1, rows, 24), torch.randn(1, rows, 24)
     net = network()
     wanted = net(x)
     assert pack_weights(net) == 3
+    assert all(type(layer) is exact for layer in net)
     with torch.inference_mode():
         torch.testing.assert_close(net(x), wanted, atol=1e-5, rtol=1e-5)
         added = net[1](wanted.detach(), onto)
@@ -65,10 +74,10 @@ def test_sixteen_bits_lose_the_weights_rounding_and_nothing_more(rows: int, bias
             torch.testing.assert_close(found, right, atol=2e-3, rtol=1e-5)
 
 
-def test_a_weight_that_sixteen_bits_cannot_hold_stays_packed() -> None:
+def test_a_weight_that_sixteen_bits_cannot_hold_stays_exact(exact: type[nn.Module]) -> None:
     linear = nn.Linear(96, 40)
     linear.weight.data[3, 5] = 70000.0
-    assert type(twin(linear, "half")) is PackedLinear
+    assert type(twin(linear, "half")) is exact
 
 
 @pytest.mark.parametrize("rows", [1, 3, 64])
@@ -126,19 +135,22 @@ def test_only_plain_float32_layers_are_packed() -> None:
     assert pack_weights(network(), "plain") == 0
 
 
-def test_a_shape_that_disagrees_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = PackedLinear.forward
+def test_a_shape_that_disagrees_gets_the_next_more_exact_layer(
+    exact: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = exact.forward
 
-    def wrong_for_wide(self: PackedLinear, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def wrong_for_wide(self: nn.Module, x: Tensor, onto: Tensor | None = None) -> Tensor:
         return honest(self, x, onto) + (0.01 if self.out_features == 40 else 0.0)
 
-    monkeypatch.setattr(PackedLinear, "forward", wrong_for_wide)
+    monkeypatch.setattr(exact, "forward", wrong_for_wide)
     net = network()
-    assert pack_weights(net) == 1
-    assert [type(layer) for layer in net] == [nn.Linear, PackedLinear, nn.Linear]
+    after = nn.Linear if exact is PackedLinear else PackedLinear
+    assert pack_weights(net) == (1 if exact is PackedLinear else 3)
+    assert [type(layer) for layer in net] == [after, exact, after]
 
 
-def test_what_eight_bits_get_wrong_is_packed_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_eight_bits_get_wrong_is_exact_instead(exact: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Int8Linear.forward
 
     def wrong_for_wide(self: Int8Linear, x: Tensor, onto: Tensor | None = None) -> Tensor:
@@ -147,7 +159,7 @@ def test_what_eight_bits_get_wrong_is_packed_instead(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Int8Linear, "forward", wrong_for_wide)
     net = network()
     assert pack_weights(net, "int8") == 3
-    assert [type(layer) for layer in net] == [PackedLinear, Int8Linear, PackedLinear]
+    assert [type(layer) for layer in net] == [exact, Int8Linear, exact]
 
 
 @pytest.mark.parametrize("weights", ["exact", "int8"])
@@ -155,6 +167,7 @@ def test_without_the_operators_everything_stays_plain(weights: packed.Weights, m
     def absent(*_: object) -> None:
         raise AttributeError("no such operator")
 
+    monkeypatch.setattr(packed, "kernel", lambda: None)
     monkeypatch.setattr(PackedLinear, "__init__", absent)
     monkeypatch.setattr(packed, "_eight_bits", absent)
     net = network()

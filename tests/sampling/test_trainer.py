@@ -13,6 +13,7 @@ from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Tree, pack
 from burnish.sampling import MISMATCH_LIMIT, Engine, Params, Sample, mismatch
 
+pytestmark = pytest.mark.usefixtures("compiled")
 PROMPTS = [[7, 30, 12, 5], [7, 30, 12, 5, 9, 1, 44, 80], [250] * 30]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from burnish.errors import ConfigError
 
@@ -33,6 +34,11 @@ def dtype() -> str:
     if found not in DTYPES:
         raise ConfigError(f'{DTYPE} is "{found}"', mend=f"{' or '.join(DTYPES)}")
     return found
+
+
+def cache_folder() -> Path:
+    """What is kept between projects, bases above all: ``BURNISH_CACHE``, else ``~/.cache/burnish``."""
+    return Path(os.environ.get("BURNISH_CACHE") or Path.home() / ".cache" / "burnish")
 
 
 def described() -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from burnish import config
 from burnish.config import Recipe
+from burnish.config.host import cache_folder
 from burnish.errors import ConfigError, StoreError
 from burnish.progress import Plain, Progress
 from burnish.records import Promotion, Record, VoteKind
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 
 STORE = ".burnish"
 OWN_VERSION = re.compile(r"[a-z0-9][a-z0-9_-]*@\d+")
-
-
-def cache_folder() -> Path:
-    """Where bases are kept between projects: ``BURNISH_CACHE``, else ``~/.cache/burnish``."""
-    return Path(os.environ.get("BURNISH_CACHE") or Path.home() / ".cache" / "burnish")
 
 
 class Project:

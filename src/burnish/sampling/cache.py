@@ -9,7 +9,7 @@ Axes: T tokens of the step, R rows, S slots, H query heads, K key heads, G query
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +77,14 @@ class SlotCache:
 
     def write(self, layer: int, key_TKD: Tensor, value_TKD: Tensor, slots_T: Tensor, positions_T: Tensor) -> None:
         """Put the step's keys and values at their slots and positions."""
+        for cached, new in zip(self.room(layer, key_TKD, value_TKD), (key_TKD, value_TKD), strict=True):
+            cached[slots_T, :, positions_T] = new
+
+    def room(self, layer: int, key_TKD: Tensor, value_TKD: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``read`` gives, made for keys and values like these where the layer has none."""
         if layer not in self._layers:
             self._layers[layer] = (self._empty(key_TKD[:1]), self._empty(value_TKD[:1]))
-        for cached, new in zip(self._layers[layer], (key_TKD, value_TKD), strict=True):
-            cached[slots_T, :, positions_T] = new
+        return self._layers[layer]
 
     def read(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, [slots, key heads, length, head size], not copied."""
@@ -149,6 +153,9 @@ class Plan:
         return self._masks[key_heads]
 
 
+Rows = Callable[[Tensor, Tensor, Tensor, float, Plan], Tensor]
+
+
 def cached_attention(
     module: nn.Module,
     query: Tensor,
@@ -182,16 +189,21 @@ def cached_attention(
 
 def attend(layer: int, query_THD: Tensor, key_TKD: Tensor, value_TKD: Tensor, scale: float, plan: Plan) -> Tensor:
     """Write the step's keys and values of a layer, and attend over what its slots then hold: [T, H, D]."""
-    plan.layers.add(layer)
     plan.cache.write(layer, key_TKD, value_TKD, plan.slots_T, plan.positions_T)
+    return attend_written(layer, query_THD, scale, plan, _rows)
+
+
+def attend_written(layer: int, query_THD: Tensor, scale: float, plan: Plan, rows: Rows) -> Tensor:
+    """Attend over what a layer's slots hold once the step is written: [T, H, D]; ``rows`` does it for the rows."""
+    plan.layers.add(layer)
     for source, target, length in plan.copies:
         plan.cache.copy_layer(layer, source, target, length)
     keys, values = plan.cache.read(layer)
     if plan.rows == len(query_THD):
-        return _rows(query_THD, keys, values, scale, plan)
+        return rows(query_THD, keys, values, scale, plan)
     out_THD = query_THD.new_empty(*query_THD.shape[:2], values.shape[-1])
     if plan.rows:
-        out_THD[: plan.rows] = _rows(query_THD[: plan.rows], keys, values, scale, plan)
+        out_THD[: plan.rows] = rows(query_THD[: plan.rows], keys, values, scale, plan)
     for segment in plan.segments:
         query_1HTD = query_THD[segment.start : segment.stop].transpose(0, 1)[None]
         out_THD[segment.start : segment.stop] = _segment(query_1HTD, keys, values, scale, segment)

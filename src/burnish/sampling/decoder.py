@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from burnish.models.adapters import detach
@@ -21,7 +20,8 @@ from burnish.models.language import LanguageModel
 from burnish.models.layer import fits
 from burnish.models.memory import let_go, release, unwritten_files
 from burnish.models.trail import Trail
-from burnish.sampling.cache import ATTENTION, Plan, SlotCache, attend
+from burnish.sampling.cache import ATTENTION, Plan, SlotCache
+from burnish.sampling.operators import operators
 from burnish.sampling.packed import ROUNDING, ROUNDINGS, HalfLinear, Int8Linear, Weights, pack_weights, twin
 
 TRIAL = 6  # tokens on which the first layer is compared with its twin
@@ -45,20 +45,20 @@ class Layer:
         self.out = _joined([attention.o_proj], weights)
         self.gate_up = _joined([mlp.gate_proj, mlp.up_proj], weights)
         self.down = _joined([mlp.down_proj], weights)
+        self.operators = operators(self.head, mlp.down_proj.in_features)
 
     def __call__(self, hidden_TD: Tensor, cos_T1E: Tensor, sin_T1E: Tensor, plan: Plan) -> Tensor:
         """``sin`` has its first half negated: the halves of a head are swapped, not subtracted."""
-        heads = self.qkv(_normed(hidden_TD, self.before)).view(len(hidden_TD), -1, self.head)
-        turned = heads[:, : self.queries + self.keys]
+        operators = self.operators
+        heads_THE = self.qkv(operators.norm(hidden_TD, self.before)).view(len(hidden_TD), -1, self.head)
         if self.norms:
-            parts = turned.split([self.queries, self.keys], 1)
-            turned = torch.cat([_normed(part, norm) for part, norm in zip(parts, self.norms, strict=True)], 1)
-        turned = torch.addcmul(turned * cos_T1E, turned.roll(self.head // 2, -1), sin_T1E)
-        query_THE, key_TKE = turned.split([self.queries, self.keys], 1)
-        mixed_THE = attend(self.index, query_THE, key_TKE, heads[:, self.queries + self.keys :], self.scale, plan)
+            query_THE, key_TKE = heads_THE[:, : self.queries], heads_THE[:, self.queries : self.queries + self.keys]
+            for part, norm in zip((query_THE, key_TKE), self.norms, strict=True):
+                part.copy_(operators.norm(part, norm))
+        mixed_THE = operators.attend(self.index, heads_THE, self.keys, cos_T1E, sin_T1E, self.scale, plan)
         hidden_TD = self.out(mixed_THE.flatten(1), hidden_TD)
-        gate, up = self.gate_up(_normed(hidden_TD, self.between)).chunk(2, -1)
-        return self.down(F.silu(gate).mul_(up), hidden_TD)
+        opened_TF = operators.gate(self.gate_up(operators.norm(hidden_TD, self.between)))
+        return self.down(opened_TF, hidden_TD)
 
 
 class Decoder:
@@ -108,7 +108,7 @@ class Decoder:
             hidden_TD = layer(hidden_TD, cos_T1E, sin_T1E, plan)
             if trail is not None:
                 trail.record(layer.index, hidden_TD)
-        logits_NV: Tensor = self._head(_normed(hidden_TD[last], self._trunk.norm))
+        logits_NV: Tensor = self._head(self._layers[0].operators.norm(hidden_TD[last], self._trunk.norm))
         return logits_NV
 
 
@@ -138,10 +138,6 @@ def _joined(linears: list[nn.Linear], weights: Weights) -> nn.Module:
         if linears[0].bias is not None:
             one.bias = nn.Parameter(torch.cat([part.bias.detach() for part in linears]), requires_grad=False)
     return twin(one, weights)
-
-
-def _normed(x: Tensor, norm: Any) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
 
 
 def _angles(trunk: Any, hidden_TD: Tensor, positions_T: Tensor) -> tuple[Tensor, Tensor]:

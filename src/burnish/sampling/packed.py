@@ -19,6 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from burnish.sampling.kernel import kernel
+
 Weights = Literal["exact", "half", "int8", "plain"]
 
 ROWS = 64  # the number of rows that the packed layout is chosen for; others work as well
@@ -42,6 +44,23 @@ class PackedLinear(nn.Module):
         else:
             product = torch.ops.mkldnn._linear_pointwise.binary(x, onto, self._packed, self.bias, "add")
         return product
+
+
+class CompiledLinear(nn.Module):
+    """A float32 linear layer whose weights only the compiled kernel reads."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
+        made = kernel()
+        if made is None:
+            raise NotImplementedError("there is no kernel on this machine")
+        self._kernel, self._packed = made, made.pack(linear.weight.detach())
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """x weight^T + bias, and ``onto`` added where it is given."""
+        start = self.bias if onto is None or self.bias is None else onto + self.bias
+        return self._kernel.product(x, self._packed, self.out_features, onto if start is None else start)
 
 
 class HalfLinear(nn.Module):
@@ -98,9 +117,9 @@ class Int8Linear(nn.Module):
 
 Kind = Callable[[nn.Linear], nn.Module]
 KINDS: Mapping[Weights, tuple[Kind, ...]] = {  # from the coarsest on
-    "exact": (PackedLinear,),
-    "half": (HalfLinear, PackedLinear),
-    "int8": (Int8Linear, PackedLinear),
+    "exact": (CompiledLinear, PackedLinear),
+    "half": (HalfLinear, CompiledLinear, PackedLinear),
+    "int8": (Int8Linear, CompiledLinear, PackedLinear),
     "plain": (),
 }
 ROUNDINGS: Mapping[type[nn.Module], float] = {HalfLinear: HALF_ROUNDING, Int8Linear: INT8_ROUNDING}
