@@ -19,8 +19,8 @@ MUTATIONS = [
     Mutation(
         "slower layers run without a word",
         REFUSALS,
-        "    if slower:\n",
-        "    if False:\n",
+        "(adapting.fallback(recipe, module), kernel.fallback())",
+        "(kernel.fallback(),)",
         TESTS + "test_preflight.py::test_layers_that_run_slowly_are_named_once_before_anything_is_spent",
     ),
     Mutation(
@@ -61,7 +61,7 @@ MUTATIONS = [
     Mutation(
         "the check does not look at the base's layers",
         REFUSALS,
-        "    require_adaptable(recipe, project.resolved_base, module, files)\n",
+        "    adapting.require_adaptable(recipe, project.resolved_base, module, files)\n",
         "",
         TESTS + "test_preflight.py::test_what_does_not_fit_the_layers_is_refused_without_an_update",
     ),

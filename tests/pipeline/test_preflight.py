@@ -14,6 +14,7 @@ from burnish.errors import BurnishError, ConfigError, DataError, ModelError
 from burnish.pipeline import Project
 from burnish.pipeline.preflight import Check, Marked, preflight, tokens
 from burnish.progress import Silent
+from burnish.sampling import kernel
 
 WORDS = "amber basil cedar delta ember fjord grove heron inlet juniper kelp larch maple north olive pine".split()
 
@@ -230,6 +231,28 @@ def test_layers_that_run_slowly_are_named_once_before_anything_is_spent(
     preflight(bot)
     wanted = [f"transformers' own layers run instead of Burnish's faster ones: {why}"] if why else []
     assert [line for line in heard.lines if "layers" in line] == wanted
+
+
+@pytest.mark.parametrize(
+    ("dtype", "there", "said"),
+    [
+        ("float32", "a kernel", None),
+        ("bfloat16", "gcc", None),
+        ("float32", "gcc", "gcc does not build the faster kernel here"),
+        ("float32", "", "install gcc for the faster kernel"),
+    ],
+)
+def test_without_a_compiler_drawing_is_said_to_be_slower(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch, dtype: str, there: str, said: str | None
+) -> None:
+    monkeypatch.setenv("BURNISH_DTYPE", dtype)
+    monkeypatch.setattr(kernel, "kernel", lambda: object() if there == "a kernel" else None)
+    monkeypatch.setattr(kernel.shutil, "which", lambda name: there or None)
+    bot = project(tmp_path, tiny_model_folder, rows(40))
+    bot.progress = heard = Heard()
+    preflight(bot)
+    wanted = [f"answers are drawn more slowly, by PyTorch's operators: {said}"] if said else []
+    assert [line for line in heard.lines if "drawn" in line] == wanted
 
 
 @pytest.mark.parametrize(

@@ -147,21 +147,32 @@ def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew:
     assert library.stat().st_mtime_ns == stamp and list((tmp_path / "kernels").iterdir()) == [library]
 
 
-def test_another_source_or_processor_is_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_source_compiler_or_processor_is_another_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
-    source = tmp_path / "kernel.c"
-    source.write_text(room.SOURCE.read_text())
-    for name in PROCESSORS[-2:]:
+    built = tmp_path / "kernels"
+    for number, name in enumerate(PROCESSORS, 1):
         build(name)
+        assert len(list(built.iterdir())) == number
+    source, gcc = tmp_path / "kernel.c", shutil.which("gcc")
+    source.write_text(room.SOURCE.read_text() + "\n")
     monkeypatch.setattr(room, "SOURCE", source)
-    source.write_text(source.read_text() + "\n")
-    build(PROCESSORS[-1])
-    assert len(list((tmp_path / "kernels").iterdir())) == len(PROCESSORS[-2:]) + 1
+    build("native")
+    assert len(list(built.iterdir())) == len(PROCESSORS) + 1
+    (tmp_path / "gcc").write_text(
+        f'#!/bin/sh\ncase "$*" in *-dM*) echo "#define __VERSION__ 99";; esac\nexec {gcc} "$@"\n'
+    )
+    (tmp_path / "gcc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    build("native")
+    assert len(list(built.iterdir())) == len(PROCESSORS) + 2
 
 
-@pytest.mark.parametrize(
-    "gcc", [None, "echo no such option >&2; exit 1", "exit 0", 'while [ "$1" != -o ]; do shift; done; echo junk > "$2"']
-)
+JUNK = 'case "$*" in *-dM*) exit 0;; esac; while [ "$1" != -o ]; do shift; done; echo junk > "$2"'
+
+
+@pytest.mark.parametrize("gcc", [None, "echo no such option >&2; exit 1", "exit 0", JUNK])
 def test_without_a_compiler_that_works_there_is_none(
     gcc: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None
 ) -> None:
@@ -173,6 +184,7 @@ def test_without_a_compiler_that_works_there_is_none(
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
     assert kernel() is None
+    assert not list(tmp_path.rglob("*.so"))  # what does not work is not kept
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(

@@ -43,8 +43,8 @@ def require_possible(project: Project, rows: Rows) -> None:
             or there is nothing to look at where the recipe asks for looks.
     """
     from burnish.models.skeleton import skeleton
-    from burnish.sampling import Served
-    from burnish.training.adapting import fallback, require_adaptable
+    from burnish.sampling import Served, kernel
+    from burnish.training import adapting
     from burnish.training.judged import require_pairs
 
     recipe = project.recipe
@@ -70,9 +70,8 @@ def require_possible(project: Project, rows: Rows) -> None:
     own = project.own_base
     files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}
     module = skeleton(project.resolved_base)
-    require_adaptable(recipe, project.resolved_base, module, files)
-    slower = fallback(recipe, module)
-    if slower:
+    adapting.require_adaptable(recipe, project.resolved_base, module, files)
+    for slower in filter(None, (adapting.fallback(recipe, module), kernel.fallback())):
         project.progress.say(slower)
 
 

@@ -1,9 +1,9 @@
 /* What a decode step spends its time in, for float32 on a CPU: products with few rows, and attention over slots.
  *
- * Written with the vectors of GCC, so that one text serves AVX-512, AVX2 and NEON. Each sum is taken in one order, whatever
- * the number of rows or threads: what a token gets does not depend on who shares its step.
+ * Written with the vectors of GCC, so that one text serves AVX-512, AVX2 and NEON. Each sum is taken in one order,
+ * whatever the number of rows or threads: what a token gets does not depend on who shares its step.
  *
- * Axes: T tokens, D inputs, O outputs, P panels of PANEL outputs, H query heads, K key heads, E width of a head, L length.
+ * Axes: T tokens, D inputs, O outputs, P panels of PANEL outputs, H query heads, K key heads, E width of a head.
  */
 #include <stdint.h>
 #include <string.h>
@@ -32,10 +32,11 @@ void pack(const float *weight, int64_t outputs, int64_t inputs, float *packed)
     for (int64_t p = 0; p * PANEL < outputs; p++)
         for (int64_t j = 0; j < PANEL; j++)
             for (int64_t d = 0; d < inputs; d++)
-                packed[(p * inputs + d) * PANEL + j] = p * PANEL + j < outputs ? weight[(p * PANEL + j) * inputs + d] : 0;
+                packed[(p * inputs + d) * PANEL + j] = p * PANEL + j < outputs ? weight[(p * PANEL + j) * inputs + d]
+                                                                               : 0;
 }
 
-/* out[n, PANEL] = start + x[n, depth] w[depth, PANEL], with every sum in a register; fetches a line of `ahead` a turn. */
+/* out[n, PANEL] = start + x[n, depth] w[depth, PANEL], every sum in a register; fetches a line of `ahead` a turn. */
 INLINE void tile(const int n, const float *x, int64_t inputs, const float *w, int64_t depth, const float *start,
                  int64_t start_stride, float *out, int64_t stride, const char *ahead)
 {
@@ -56,7 +57,8 @@ INLINE void tile(const int n, const float *x, int64_t inputs, const float *w, in
         UNROLL for (int v = 0; v < VECTORS; v++) *(lanes *)(out + r * stride + v * LANES) = sum[r][v];
 }
 
-/* One panel of up to ROWS rows, DEPTH inputs at a time, so that the weights of all tiles but the first lie in the cache. */
+/* A panel of up to ROWS rows, DEPTH inputs at a time: the weights of all tiles but the first lie in the nearest cache,
+ * and those of the next DEPTH inputs are fetched meanwhile, a part by each tile. */
 static void strip(const float *x, int64_t rows, int64_t inputs, const float *w, const float *start,
                   int64_t start_stride, float *out, int64_t stride)
 {
@@ -70,7 +72,9 @@ static void strip(const float *x, int64_t rows, int64_t inputs, const float *w, 
         tile(n <= TILE ? n : TILE, x + r * inputs + d, inputs, w + d * PANEL, depth, from, start_stride,     \
              out + r * stride, stride, ahead);                                                               \
         break;
-            switch (rows - r < TILE ? rows - r : TILE) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) }
+            switch (rows - r < TILE ? rows - r : TILE) {
+                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+            }
             ahead += ahead + 2 * depth * LINE <= end ? depth * LINE : 0;
         }
         start = out, start_stride = stride;
@@ -103,9 +107,9 @@ void product(const float *x, int64_t tokens, int64_t inputs, const float *packed
 /* The sum of all lanes, in halves: in one order, and with few steps that wait for each other. */
 INLINE float total(lanes x)
 {
-    whole place;
-    for (int i = 0; i < LANES; i++) place[i] = i;
-    for (int half = LANES / 2; half; half /= 2) x += __builtin_shuffle(x, place ^ half);
+    whole lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    for (int half = LANES / 2; half; half /= 2) x += __builtin_shuffle(x, lane ^ half);
     return x[0];
 }
 
@@ -123,15 +127,14 @@ INLINE lanes exponential(lanes x)
     return y * (lanes)(((whole)shifted - 0x4b400000 + 127) << 23);
 }
 
-/* out = x / sqrt(mean of x^2 + epsilon) weight: an RMS norm of each of `each` rows [D] of a token; tokens of x and of out
- * lie so many floats apart. */
+/* out [T, each, D] = x / sqrt(mean of x^2 + epsilon) weight: an RMS norm; tokens of x lie `stride` floats apart. */
 void norm(const float *x, int64_t stride, int64_t tokens, int64_t each, int64_t inputs, const float *weight,
-          float epsilon, float *out, int64_t out_stride, int threads)
+          float epsilon, float *out, int threads)
 {
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t r = 0; r < tokens * each; r++) {
         const float *from = x + r / each * stride + r % each * inputs;
-        float *to = out + r / each * out_stride + r % each * inputs, rest = 0;
+        float *to = out + r * inputs, rest = 0;
         lanes sum = {0};
         int64_t d = 0;
         for (; d + LANES <= inputs; d += LANES) sum += *(const lanes *)(from + d) * *(const lanes *)(from + d);
@@ -148,30 +151,31 @@ void gate(const float *x, int64_t tokens, int64_t width, float *out, int threads
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t f = 0; f < width; f += LANES) {
-            const lanes opens = *(const lanes *)(x + 2 * t * width + f), up = *(const lanes *)(x + (2 * t + 1) * width + f);
+            const float *from = x + 2 * t * width + f;
+            const lanes opens = *(const lanes *)from, up = *(const lanes *)(from + width);
             *(lanes *)(out + t * width + f) = opens / (1.0f + exponential(-opens)) * up;
         }
 }
 
-/* Turns queries and keys by their positions (rotary: pairs x[i], x[i + E/2]) and puts keys and values into their slots.
+/* Turns queries and keys by their positions (rotary: pairs x[i], x[i + E/2]), puts keys and values into their slots.
  *
  * heads [T, H + 2 K, E], of which the first H are turned in place; cos and sin [T, E], the first half of sin negated;
  * keys and values [slots, K, length, E]. */
-void place(float *heads, int64_t tokens, int64_t queries, int64_t keyed, int64_t width, const float *cos,
+void place(float *heads, int64_t tokens, int64_t query_heads, int64_t key_heads, int64_t width, const float *cos,
            const float *sin, float *keys, float *values, const int64_t *slots, const int64_t *positions, int64_t length,
            int threads)
 {
-    const int64_t each = queries + 2 * keyed, half = width / 2;
+    const int64_t each = query_heads + 2 * key_heads, half = width / 2;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t h = 0; h < each; h++) {
             float *from = heads + (t * each + h) * width, *to = from;
-            const int64_t at = ((slots[t] * keyed + (h - queries) % keyed) * length + positions[t]) * width;
-            if (h >= queries + keyed) {
+            const int64_t at = ((slots[t] * key_heads + (h - query_heads) % key_heads) * length + positions[t]) * width;
+            if (h >= query_heads + key_heads) {
                 memcpy(values + at, from, width * sizeof(float));
                 continue;
             }
-            if (h >= queries) to = keys + at;
+            if (h >= query_heads) to = keys + at;
             const float *c = cos + t * width, *s = sin + t * width;
 #pragma GCC ivdep
             for (int64_t e = 0; e < half; e++) {
@@ -182,19 +186,19 @@ void place(float *heads, int64_t tokens, int64_t queries, int64_t keyed, int64_t
         }
 }
 
-/* out [n vectors] = the sum of values [length, E], each times its score, by `whole_sum`. */
-INLINE void mix(const int n, const float *scores, const float *values, int64_t length, int64_t width, float whole_sum,
+/* out = the sum of n vectors of each of the values [length, E], times its score, by the sum of all scores. */
+INLINE void mix(const int n, const float *scores, const float *values, int64_t length, int64_t width, float all,
                 float *out)
 {
     lanes sum[16] = {{0}};
     for (int64_t l = 0; l < length; l++)
         UNROLL for (int v = 0; v < n; v++) sum[v] += scores[l] * *(const lanes *)(values + l * width + v * LANES);
-    UNROLL for (int v = 0; v < n; v++) *(lanes *)(out + v * LANES) = sum[v] / whole_sum;
+    UNROLL for (int v = 0; v < n; v++) *(lanes *)(out + v * LANES) = sum[v] / all;
 }
 
 /* out [E]: one query of a head over the first `length` keys and values of [room, E] each.
  *
- * The next head's follow them: meanwhile every `share`-th line of what will be read there is fetched, from `turn` on. */
+ * Meanwhile a part of the next head's, which lie behind them, is fetched: a line at `turn` and each `share` floats. */
 static void attend_head(const float *query, const float *keys, const float *values, int64_t length, int64_t room,
                         int64_t width, float scale, int64_t turn, int64_t share, float *out)
 {
@@ -216,27 +220,27 @@ static void attend_head(const float *query, const float *keys, const float *valu
         lanes *at = (lanes *)(scores + l);
         sum += *at = exponential(*at - most);
     }
-    const float whole_sum = total(sum);
+    const float all = total(sum);
     int64_t e = 0;
     for (; e + 4 * WIDTHS <= width; e += 4 * WIDTHS)
-        mix(4 * WIDTHS / LANES, scores, values + e, length, width, whole_sum, out + e);
-    for (; e < width; e += WIDTHS) mix(WIDTHS / LANES, scores, values + e, length, width, whole_sum, out + e);
+        mix(4 * WIDTHS / LANES, scores, values + e, length, width, all, out + e);
+    for (; e < width; e += WIDTHS) mix(WIDTHS / LANES, scores, values + e, length, width, all, out + e);
 }
 
-/* Row r asks slot slots[r] up to positions[r]: query [R, H, E] with `stride` floats a row, out [R, H, E]; keys and values
- * [slots, K, length, E]. E is a multiple of WIDTHS, and so is the length. */
-void attend(const float *query, int64_t stride, int64_t rows, int64_t queries, int64_t keyed, int64_t width,
+/* Row r asks slot slots[r] up to positions[r]: query [R, H, E] with `stride` floats a row, out [R, H, E]; keys and
+ * values [slots, K, length, E]. E and the length are multiples of WIDTHS. */
+void attend(const float *query, int64_t stride, int64_t rows, int64_t query_heads, int64_t key_heads, int64_t width,
             const float *keys, const float *values, const int64_t *slots, const int64_t *positions, int64_t length,
             float scale, float *out, int threads)
 {
-    const int64_t group = queries / keyed, line = LINE / sizeof(float);
+    const int64_t group = query_heads / key_heads, line = LINE / sizeof(float);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < rows * keyed; i++) {
-        const int64_t r = i / keyed, k = i % keyed, at = (slots[r] * keyed + k) * length * width;
+    for (int64_t i = 0; i < rows * key_heads; i++) {
+        const int64_t r = i / key_heads, k = i % key_heads, at = (slots[r] * key_heads + k) * length * width;
         for (int64_t g = 0; g < group; g++) {
             const int64_t h = k * group + g;
             attend_head(query + r * stride + h * width, keys + at, values + at, positions[r] + 1, length, width, scale,
-                        g * line, group * line, out + (r * queries + h) * width);
+                        g * line, group * line, out + (r * query_heads + h) * width);
         }
     }
 }

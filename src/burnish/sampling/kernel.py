@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from burnish.config.host import cache_folder
+from burnish.config import host
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC")
@@ -28,7 +28,7 @@ N, P, F, T = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float, ctypes.c_int  # nu
 ARGUMENTS = {
     "pack": (P, N, N, P),
     "product": (P, N, N, P, N, P, N, P, T),
-    "norm": (P, N, N, N, N, P, F, P, N, T),
+    "norm": (P, N, N, N, N, P, F, P, T),
     "gate": (P, N, N, P, T),
     "place": (P, N, N, N, N, P, P, P, P, P, P, N, T),
     "attend": (P, N, N, N, N, N, P, P, P, P, N, F, P, T),
@@ -70,7 +70,7 @@ class Kernel:
         each = 1 if x.dim() == 2 else x.shape[1]
         out = torch.empty(x.shape)
         self._library.norm(
-            x.data_ptr(), x.stride(0), tokens, each, width, weight_D.data_ptr(), epsilon, out.data_ptr(), each * width,
+            x.data_ptr(), x.stride(0), tokens, each, width, weight_D.data_ptr(), epsilon, out.data_ptr(),
             torch.get_num_threads(),
         )  # fmt: skip
         return out
@@ -116,6 +116,15 @@ def kernel() -> Kernel | None:
     return build("native")
 
 
+def fallback() -> str:
+    """Why answers are drawn by torch's operators though a kernel would be faster; "" where there is nothing to mend."""
+    if host.device() != "cpu" or host.dtype() != "float32" or kernel() is not None:
+        return ""
+    return "answers are drawn more slowly, by PyTorch's operators: " + (
+        "gcc does not build the faster kernel here" if shutil.which("gcc") else "install gcc for the faster kernel"
+    )
+
+
 def build(processor: str) -> Kernel | None:
     """The kernel for a processor by GCC's name; None where it cannot be built or run here.
 
@@ -128,7 +137,7 @@ def build(processor: str) -> Kernel | None:
     try:
         target = _run(compiler, flags[-1], "-dM", "-E", "-x", "c", os.devnull)  # its version, the processor's features
         digest = hashlib.sha256(SOURCE.read_bytes() + " ".join(flags).encode() + target).hexdigest()[:16]
-        library = cache_folder() / "kernels" / f"{digest}.so"
+        library = host.cache_folder() / "kernels" / f"{digest}.so"
         if not library.exists():
             library.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=library.parent) as folder:
