@@ -365,10 +365,10 @@ MUTATIONS = [
         tests=TESTS + "kernel.py::test_another_source_compiler_or_processor_is_another_library",
     ),
     Mutation(
-        name="kernel: a gated product is of any width",
-        file=HERE + "decoder.py",
-        old="operators(self.head, mlp.down_proj.in_features)",
-        new="operators(self.head)",
+        name="kernel: widths are any widths",
+        file=HERE + "operators.py",
+        old="made is None or any(width % WIDTHS for width in widths)",
+        new="made is None",
         tests=TESTS + "decoder.py::test_widths_that_the_kernel_cannot_take_are_left_to_torch",
     ),
     Mutation(

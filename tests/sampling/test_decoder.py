@@ -10,7 +10,7 @@ from torch import Tensor
 
 from burnish.sampling import MISMATCH_HALF, MISMATCH_INT8, Engine, Params, Weights, decoder, mismatch
 from burnish.sampling.decoder import Decoder, Layer
-from burnish.sampling.operators import Compiled, Operators
+from burnish.sampling.operators import Compiled, Operators, operators
 from sampling.conftest import Build
 
 PARAMS = Params(max_new_tokens=20, seed=3)
@@ -83,6 +83,8 @@ def test_a_first_layer_that_disagrees_leaves_the_models_own_forward(
 def test_widths_that_the_kernel_cannot_take_are_left_to_torch(
     changes: dict[str, int], build: Build, prompts: list[list[int]]
 ) -> None:
+    assert type(operators(16, 48)) is Compiled
+    assert type(operators(*({"head_dim": 16, "intermediate_size": 48} | changes).values())) is Operators
     fast, slow = Engine(build(**changes)), Engine(build(**changes), weights="plain")
     assert fast._decoder is not None and type(fast._decoder._layers[0].operators) is Operators
     made, wanted = (engine.sample(prompts, 1, PARAMS) for engine in (fast, slow))
