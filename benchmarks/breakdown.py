@@ -18,10 +18,10 @@ from pathlib import Path
 from our_side import BUDGETS, read, work_of
 from torch.profiler import ProfilerActivity, profile
 
+from burnish.config.host import cache_folder
 from burnish.data import Renderer
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
-from burnish.config.host import cache_folder
 from burnish.progress import Silent
 from burnish.training.loop import Loop, Settings
 

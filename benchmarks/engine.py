@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
+from burnish.config.host import cache_folder
 from burnish.data import Renderer
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Answer, Tree, pack
-from burnish.config.host import cache_folder
 from burnish.records import Message
 
 ROWS = Path(__file__).parents[1] / "src" / "burnish" / "recipes" / "support" / "train.jsonl"

@@ -27,11 +27,11 @@ CASES = [
 
 def measure(length: int, rows: int, layers: int | str) -> dict[str, float]:
     """Seconds of one update and peak megabytes of this process."""
+    from burnish.config.host import cache_folder
     from burnish.models.adapters import Lora
     from burnish.models.base import resolve_base
     from burnish.models.language import LanguageModel
     from burnish.objectives import Answer, Tree, likelihood_term
-    from burnish.config.host import cache_folder
     from burnish.progress import Silent
     from burnish.training.loop import Loop, Settings
     from burnish.training.passes import Epochs

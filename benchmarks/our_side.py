@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from bound import bound
 
+from burnish.config.host import cache_folder
 from burnish.data import Renderer
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
@@ -29,7 +30,6 @@ from burnish.models.language import LanguageModel
 from burnish.models.reward import RewardModel
 from burnish.objectives import Answer, Outputs, Stream, Term, Tree, likelihood_term, pack_evenly, pairwise_term
 from burnish.objectives.methods import METHODS
-from burnish.config.host import cache_folder
 from burnish.progress import Silent
 from burnish.records import Message
 from burnish.store import RunLog

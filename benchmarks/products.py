@@ -3,7 +3,8 @@
     python benchmarks/products.py [ROWS ...]
 
 Prints GFLOP/s of the product with a weight as a linear layer holds it (forward), with the weight itself (input
-gradient), and with weights laid out beforehand by oneDNN, as the sampler uses them, in both directions.
+gradient), with weights laid out beforehand by oneDNN in both directions, and with weights laid out for the sampler's
+kernel (0 where it cannot be built).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable
 
 import torch
+
+from burnish.sampling.kernel import kernel
 
 SHAPES = [(576, 576), (576, 192), (576, 1536), (1536, 576)]  # inputs, outputs
 WEIGHTS = 6  # different ones in turn, so that no cache holds them all
@@ -32,9 +35,9 @@ def rate(work: Callable[[torch.Tensor], object], weights: list[torch.Tensor], op
 def main() -> None:
     rows = [int(text) for text in sys.argv[1:]] or [1, 8, 32, 128, 390, 780, 1557]
     print(f"{torch.get_num_threads()} threads\n")
-    print("| rows | inputs | outputs | forward | gradient | packed | packed gradient |")
-    print("|---|---|---|---|---|---|---|")
-    packed = torch.ops.mkldnn
+    print("| rows | inputs | outputs | forward | gradient | oneDNN | oneDNN, gradient | kernel |")
+    print("|---|---|---|---|---|---|---|---|")
+    packed, made = torch.ops.mkldnn, kernel()
     for count in rows:
         for inputs, outputs in SHAPES:
             weights = [torch.randn(outputs, inputs) for _ in range(WEIGHTS)]
@@ -47,6 +50,8 @@ def main() -> None:
                 rate(lambda weight, grad=grad: grad @ weight, weights, operations),
                 rate(lambda weight, x=x: packed._linear_pointwise(x, weight, None, "none", [], ""), laid, operations),
                 rate(lambda w, x=grad: packed._linear_pointwise(x, w, None, "none", [], ""), turned, operations),
+                rate(lambda w, x=x, o=outputs: made.product(x, w, o, None), [made.pack(w) for w in weights], operations)
+                if made else 0.0,
             ]  # fmt: skip
             print(
                 f"| {count} | {inputs} | {outputs} | " + " | ".join(f"{value:.0f}" for value in found) + " |",

@@ -27,13 +27,13 @@ import torch
 from our_side import RANK, read
 
 from burnish.config.algorithms import Knobs
+from burnish.config.host import cache_folder
 from burnish.data import Renderer
 from burnish.models.adapters import Lora
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
 from burnish.objectives.stream import Stream, Tree
 from burnish.objectives.terms import Outputs
-from burnish.config.host import cache_folder
 from burnish.progress import Silent
 from burnish.records import Message, Row
 from burnish.rewards.scores import Asked, Scores

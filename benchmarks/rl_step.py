@@ -24,8 +24,8 @@ from pathlib import Path
 from results import Result, Results
 from rows import rows
 
-from burnish.models.base import resolve_base
 from burnish.config.host import cache_folder
+from burnish.models.base import resolve_base
 
 HERE = Path(__file__).parent
 SKIPPED = 2  # updates before the median

@@ -22,10 +22,10 @@ from engine import ROWS, SYSTEM
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from burnish.config.host import cache_folder
 from burnish.data import Renderer
 from burnish.models.base import resolve_base
 from burnish.models.language import LanguageModel
-from burnish.config.host import cache_folder
 from burnish.records import Message
 from burnish.sampling import Engine, Params, Weights, mismatch
 

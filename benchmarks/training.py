@@ -22,8 +22,8 @@ from pathlib import Path
 
 from results import Result, Results
 
-from burnish.models.base import resolve_base
 from burnish.config.host import cache_folder
+from burnish.models.base import resolve_base
 
 HERE = Path(__file__).parent
 UPDATES = {"sft": 8, "dpo": 8, "reward": 8, "frozen": 24}  # frozen: three epochs
