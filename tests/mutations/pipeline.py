@@ -19,8 +19,8 @@ MUTATIONS = [
     Mutation(
         "slower layers run without a word",
         REFUSALS,
-        "(adapting.fallback(recipe, module), kernel.fallback())",
-        "(kernel.fallback(),)",
+        "(adapting.fallback(recipe, module), kernel.absence())",
+        "(kernel.absence(),)",
         TESTS + "test_preflight.py::test_layers_that_run_slowly_are_named_once_before_anything_is_spent",
     ),
     Mutation(

@@ -283,8 +283,8 @@ MUTATIONS = [
     Mutation(
         name="a decoder is trusted without comparison",
         file=HERE + "decoder.py",
-        old=" or not _agrees(first, layers[0], module):",
-        new=":",
+        old="            if _agrees(first, layers[0], module):",
+        new="            if True:",
         tests=TESTS + "decoder.py::test_a_first_layer_that_disagrees_leaves_the_models_own_forward",
     ),
     Mutation(
@@ -346,8 +346,8 @@ MUTATIONS = [
     Mutation(
         name="kernel: a library that does not load is kept",
         file=HERE + "kernel.py",
-        old="                Kernel(ctypes.CDLL(str(made)))  # what does not load is not kept\n",
-        new="",
+        old="        found = Kernel(ctypes.CDLL(str(made)))  # what does not load is not kept\n        made.replace(library)\n",
+        new="        made.replace(library)\n        found = Kernel(ctypes.CDLL(str(library)))\n",
         tests=TESTS + "kernel.py::test_without_a_compiler_that_works_there_is_none",
     ),
     Mutation(
@@ -374,7 +374,7 @@ MUTATIONS = [
     Mutation(
         name="kernel: nobody says that there is none",
         file="src/burnish/pipeline/refusals.py",
-        old="(adapting.fallback(recipe, module), kernel.fallback())",
+        old="(adapting.fallback(recipe, module), kernel.absence())",
         new='(adapting.fallback(recipe, module), "")',
         tests="tests/pipeline/test_preflight.py::test_without_a_compiler_drawing_is_said_to_be_slower",
     ),
@@ -456,10 +456,49 @@ MUTATIONS = [
         tests=TESTS + "kernel.py::test_a_norm_is_torchs",
     ),
     Mutation(
-        name="kernel: a sum depends on how many rows share the step",
+        name="kernel: what a token gets depends on how many share the step",
         file=HERE + "kernel.c",
-        old="const int64_t depth = inputs - d < DEPTH ? inputs - d : DEPTH;",
-        new="const int64_t most = rows > 8 ? DEPTH : 96, depth = inputs - d < most ? inputs - d : most;",
+        old="UNROLL for (int v = 0; v < VECTORS; v++) sum[r][v] += input * column[v];",
+        new="""UNROLL for (int v = 0; v < VECTORS; v++) {
+                lanes rounded = input * column[v];
+                if (n < 3) __asm__("" : "+m"(rounded));
+                sum[r][v] += rounded;
+            }""",
         tests=TESTS + "kernel.py::test_a_rows_product_does_not_depend_on_who_shares_the_step",
+    ),
+    Mutation(
+        name="kernel: numbers of any type are handed to C",
+        file=HERE + "kernel.py",
+        old="tensor.dtype != kind or ",
+        new="",
+        tests=TESTS + "kernel.py::test_what_c_would_misread_is_refused",
+    ),
+    Mutation(
+        name="kernel: a library that others may change is run",
+        file=HERE + "kernel.py",
+        old="if found.st_uid != os.geteuid() or found.st_mode & 0o022:",
+        new="if found.st_uid != os.geteuid():",
+        tests=TESTS + "kernel.py::test_what_others_may_write_is_not_run",
+    ),
+    Mutation(
+        name="kernel: where the compiled layer disagrees nothing else is tried",
+        file=HERE + "operators.py",
+        old="[Compiled(made), Operators()]",
+        new="[Compiled(made)]",
+        tests=TESTS + "decoder.py::test_a_kernel_that_disagrees_leaves_torchs_operators",
+    ),
+    Mutation(
+        name="a decoder is made of a model of two precisions",
+        file=HERE + "decoder.py",
+        old="if any(parameter.dtype != torch.float32 for parameter in module.parameters()):",
+        new="if False:",
+        tests=TESTS + "decoder.py::test_a_model_of_two_precisions_is_not_taken_apart",
+    ),
+    Mutation(
+        name="a decoder is trusted after its first keys",
+        file=HERE + "decoder.py",
+        old="TRIAL = ((0, 5), (1, 37))",
+        new="TRIAL = ((0, 3),)",
+        tests=TESTS + "decoder.py::test_a_kernel_that_goes_wrong_beyond_the_first_keys_is_seen",
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,10 +11,15 @@ from torch import Tensor
 
 from burnish.sampling import MISMATCH_HALF, MISMATCH_INT8, Engine, Params, Weights, decoder, mismatch
 from burnish.sampling.decoder import Decoder, Layer
-from burnish.sampling.operators import Compiled, Operators, operators
+from burnish.sampling.kernel import Kernel, kernel
+from burnish.sampling.operators import Compiled, Operators, ways
 from sampling.conftest import Build
 
 PARAMS = Params(max_new_tokens=20, seed=3)
+
+
+def needs_gcc(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.compiler(pytest.mark.skipif(kernel() is None, reason="needs gcc")(test))
 
 
 @pytest.mark.parametrize("changes", [{}, {"attention_bias": True, "mlp_bias": True}], ids=["plain", "biases"])
@@ -78,17 +84,55 @@ def test_a_first_layer_that_disagrees_leaves_the_models_own_forward(
         assert [s.ids for (s,) in engine.sample(prompts, 1, PARAMS)] == [s.ids for (s,) in wanted]
 
 
-@pytest.mark.compiler
+@needs_gcc
 @pytest.mark.parametrize("changes", [{"head_dim": 8}, {"intermediate_size": 40}])
 def test_widths_that_the_kernel_cannot_take_are_left_to_torch(
     changes: dict[str, int], build: Build, prompts: list[list[int]]
 ) -> None:
-    assert type(operators(16, 48)) is Compiled
-    assert type(operators(*({"head_dim": 16, "intermediate_size": 48} | changes).values())) is Operators
+    assert [type(way) for way in ways(16, 48)] == [Compiled, Operators]
+    assert [type(way) for way in ways(*({"head_dim": 16, "intermediate_size": 48} | changes).values())] == [Operators]
     fast, slow = Engine(build(**changes)), Engine(build(**changes), weights="plain")
     assert fast._decoder is not None and type(fast._decoder._layers[0].operators) is Operators
     made, wanted = (engine.sample(prompts, 1, PARAMS) for engine in (fast, slow))
     assert [s.ids for (s,) in made] == [s.ids for (s,) in wanted]
+
+
+@needs_gcc
+@pytest.mark.parametrize("part", ["norm", "gate", "attend"])
+def test_a_kernel_that_disagrees_leaves_torchs_operators(
+    part: str, build: Build, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = getattr(Compiled, part)
+    monkeypatch.setattr(Compiled, part, lambda self, *given: honest(self, *given) * 1.01)
+    fast, slow = Engine(build()), Engine(build(), weights="plain")
+    assert fast._decoder is not None and {type(layer.operators) for layer in fast._decoder._layers} == {Operators}
+    made, wanted = (engine.sample(prompts, 1, PARAMS) for engine in (fast, slow))
+    assert [s.ids for (s,) in made] == [s.ids for (s,) in wanted]
+
+
+@needs_gcc
+@pytest.mark.parametrize("what", ["beyond the first keys", "in other slots than the first"])
+def test_a_kernel_that_goes_wrong_beyond_the_first_keys_is_seen(
+    what: str, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Kernel.attend
+
+    def wrong(self: Kernel, query: Tensor, keys: Tensor, values: Tensor, scale: float, *where: Tensor) -> Tensor:
+        slots, positions = where
+        seen = positions.clamp(max=31) if what == "beyond the first keys" else positions
+        return honest(self, query, keys, values, scale, slots if "keys" in what else slots * 0, seen)
+
+    monkeypatch.setattr(Kernel, "attend", wrong)
+    engine = Engine(build())
+    assert engine._decoder is not None and type(engine._decoder._layers[0].operators) is Operators
+
+
+@pytest.mark.parametrize("part", ["model.embed_tokens", "model.norm", "lm_head"])
+def test_a_model_of_two_precisions_is_not_taken_apart(part: str, build: Build) -> None:
+    """All weights trained in float32 over a base held in bfloat16 leave its embeddings there."""
+    model = build()
+    model.get_submodule(part).bfloat16()
+    assert Decoder.of(model, "exact") is None
 
 
 def test_only_models_of_the_form_are_taken_apart(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

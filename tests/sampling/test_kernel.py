@@ -12,28 +12,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from burnish.sampling import kernel as room
-from burnish.sampling.kernel import Kernel, build, kernel
+from burnish.sampling import kernel as module
+from burnish.sampling.kernel import Kernel, absence, build, kernel
 
 PROCESSORS = ["native"]
 if platform.machine() == "x86_64":
     PROCESSORS += ["x86-64", "x86-64-v3"] if "AVX" in torch.backends.cpu.get_cpu_capability() else ["x86-64"]
-pytestmark = [pytest.mark.compiler, pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")]
+pytestmark = [pytest.mark.compiler, pytest.mark.skipif(kernel() is None, reason="needs gcc")]
 
 
 @pytest.fixture(scope="module", params=PROCESSORS)
 def made(request: pytest.FixtureRequest) -> Kernel:
-    found = build(request.param)
-    assert found is not None
-    return found
+    return build(request.param)
+
+
+@pytest.fixture(autouse=True, params=[1, 3], ids=["one thread", "three"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_threads", lambda: request.param)
 
 
 @pytest.fixture
 def anew() -> Iterator[None]:
     """Whether there is a kernel is found out anew."""
-    kernel.cache_clear()
+    module._searched.cache_clear()
     yield
-    kernel.cache_clear()
+    module._searched.cache_clear()
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -59,11 +62,10 @@ def test_a_rows_product_does_not_depend_on_who_shares_the_step(made: Kernel, mon
     """To the bit; nor does it on the number of threads."""
     x, weight = numbers(70, 300), numbers(100, 300)
     packed = made.pack(weight)
-    together = made.product(x, packed, 100, None)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert torch.equal(made.product(x, packed, 100, None), together)
+    together = made.product(x, packed, 100, x[:, :100])
+    monkeypatch.setattr(module, "_threads", lambda: 2)
     for row in range(70):
-        assert torch.equal(made.product(x[row : row + 1], packed, 100, None)[0], together[row])
+        assert torch.equal(made.product(x[row : row + 1], packed, 100, x[row : row + 1, :100])[0], together[row])
 
 
 def test_no_number_reaches_another_row(made: Kernel) -> None:
@@ -76,8 +78,10 @@ def test_no_number_reaches_another_row(made: Kernel) -> None:
 
 @pytest.mark.parametrize("width", [5, 16, 576, 577])
 def test_a_norm_is_torchs(made: Kernel, width: int) -> None:
-    x, weight = numbers(9, width) * 30, numbers(width, seed=1)
-    torch.testing.assert_close(made.norm(x, weight, 1e-5), F.rms_norm(x, (width,), weight, 1e-5))
+    x, weight = numbers(9, width) * torch.logspace(-4, 2, 9)[:, None], numbers(width, seed=1)
+    found = made.norm(x, weight, 1e-5)
+    torch.testing.assert_close(found, F.rms_norm(x, (width,), weight, 1e-5))
+    assert all(torch.equal(made.norm(x[i : i + 1], weight, 1e-5)[0], found[i]) for i in range(9))
     heads = numbers(9, 6, width)
     wanted = F.rms_norm(heads[:, 1:4], (width,), weight, 1e-5)
     torch.testing.assert_close(made.norm(heads[:, 1:4], weight, 1e-5), wanted)
@@ -96,9 +100,9 @@ def test_a_gate_is_torchs(made: Kernel) -> None:
 def test_what_is_placed_is_turned_and_lies_where_it_belongs(made: Kernel, width: int) -> None:
     heads, cos, sin = numbers(5, 2 + 2 * 3, width), numbers(5, width, seed=1), numbers(5, width, seed=2)
     before = heads.clone()
-    keys, values = torch.zeros(4, 3, 64, width), torch.zeros(4, 3, 64, width)
-    slots, positions = torch.tensor([0, 3, 3, 1, 2]), torch.tensor([0, 7, 8, 63, 2])
-    made.place(heads, cos, sin, keys, values, slots, positions)
+    keys, values = torch.zeros(4, 3, 128, width), torch.zeros(4, 3, 128, width)
+    slots, positions = torch.tensor([0, 3, 3, 1, 2]), torch.tensor([0, 7, 8, 127, 2])
+    made.place(heads, cos[:, None], sin[:, None], keys, values, slots, positions)
     turned = before * cos[:, None] + before.roll(width // 2, -1) * sin[:, None]
     wanted = torch.zeros_like(keys), torch.zeros_like(values)
     wanted[0][slots, :, positions], wanted[1][slots, :, positions] = turned[:, 2:5], before[:, 5:]
@@ -110,9 +114,9 @@ def test_what_is_placed_is_turned_and_lies_where_it_belongs(made: Kernel, width:
 @pytest.mark.parametrize("width", [16, 64, 80, 128])
 @pytest.mark.parametrize("group", [1, 3])
 def test_rows_attend_to_their_slots_as_far_as_they_have_come(made: Kernel, width: int, group: int) -> None:
-    keyed, room = 2, 64
-    keys, values = numbers(6, keyed, room, width), numbers(6, keyed, room, width, seed=1)
-    slots, positions = torch.tensor([4, 0, 2, 5, 1]), torch.tensor([0, 63, 17, 15, 16])
+    keyed, length = 2, 192
+    keys, values = numbers(6, keyed, length, width), numbers(6, keyed, length, width, seed=1)
+    slots, positions = torch.tensor([4, 0, 2, 5, 1]), torch.tensor([0, 191, 87, 15, 16])
     query = numbers(5, keyed * group + 4, width, seed=2)[:, : keyed * group] * 4
     wanted = torch.stack(
         [
@@ -127,6 +131,9 @@ def test_rows_attend_to_their_slots_as_far_as_they_have_come(made: Kernel, width
     keys[3] = values[3] = float("nan")
     found = made.attend(query, keys, values, 0.3, slots, positions)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    for row in range(5):
+        alone = made.attend(query[row : row + 1], keys, values, 0.3, slots[row : row + 1], positions[row : row + 1])
+        assert torch.equal(alone[0], found[row])
 
 
 def test_a_score_that_is_no_number_stays_one(made: Kernel) -> None:
@@ -137,14 +144,74 @@ def test_a_score_that_is_no_number_stays_one(made: Kernel) -> None:
     assert torch.isfinite(found[0]).all() and torch.isnan(found[1]).all()
 
 
+def test_what_c_would_misread_is_refused(made: Kernel) -> None:
+    """A pointer has no type: each of these would be read, or written, beyond its end."""
+    x, weight, packed = numbers(3, 32), numbers(48, 32), made.pack(numbers(48, 32))
+    heads, turns, pair = numbers(2, 4, 16), numbers(2, 1, 16), (numbers(2, 1, 64, 16), numbers(2, 1, 64, 16))
+    two = torch.tensor([0, 1])
+    for wrong in (
+        lambda: made.norm(x, numbers(32).double(), 1e-5),
+        lambda: made.pack(weight.bfloat16()),
+        lambda: made.product(x.bfloat16(), packed, 48, None),
+        lambda: made.product(x[:, :31], packed, 48, None),
+        lambda: made.product(x, packed, 200, None),
+        lambda: made.product(x, packed, 48, numbers(2, 48)),
+        lambda: made.product(x, packed, 48, numbers(3, 48).half()),
+        lambda: made.norm(x.double(), numbers(32).double(), 1e-5),
+        lambda: made.norm(x, numbers(31), 1e-5),
+        lambda: made.norm(x.T, numbers(3), 1e-5),
+        lambda: made.gate(numbers(3, 40)),
+        lambda: made.gate(numbers(64, 3).T),
+        lambda: made.place(heads, turns[..., :8], turns, *pair, two, two),
+        lambda: made.place(heads, turns, turns.bfloat16(), *pair, two, two),
+        lambda: made.place(heads, turns, turns, pair[0], pair[1][:1], two, two),
+        lambda: made.place(heads, turns, turns, *pair, two.int(), two),
+        lambda: made.attend(heads[:, :2], *pair, 1.0, two, two[:1]),
+        lambda: made.attend(heads[:, :2, :8], *pair, 1.0, two, two),
+    ):
+        with pytest.raises(RuntimeError, match="the kernel wants"):
+            wrong()
+
+
+def test_nothing_is_nothing(made: Kernel) -> None:
+    assert made.product(numbers(0, 32), made.pack(numbers(48, 32)), 48, None).shape == (0, 48)
+    assert made.norm(numbers(0, 32), numbers(32), 1e-5).shape == (0, 32)
+    assert made.gate(numbers(0, 32)).shape == (0, 16)
+
+
 def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
     assert kernel() is not None
     (library,) = (tmp_path / "kernels").iterdir()
     stamp = library.stat().st_mtime_ns
-    kernel.cache_clear()
+    module._searched.cache_clear()
     assert kernel() is not None
     assert library.stat().st_mtime_ns == stamp and list((tmp_path / "kernels").iterdir()) == [library]
+
+
+def test_what_does_not_load_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
+    assert kernel() is not None
+    (library,) = (tmp_path / "kernels").iterdir()
+    whole = library.read_bytes()
+    library.unlink()
+    library.write_bytes(b"of another kind of machine")
+    library.chmod(0o700)
+    module._searched.cache_clear()
+    assert kernel() is not None and library.read_bytes() == whole
+
+
+@pytest.mark.parametrize("which", ["folder", "file"])
+def test_what_others_may_write_is_not_run(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None
+) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
+    assert kernel() is not None
+    folder = tmp_path / "kernels"
+    (folder if which == "folder" else next(folder.iterdir())).chmod(0o777)
+    module._searched.cache_clear()
+    assert kernel() is None
+    assert "others may write to it" in absence()
 
 
 def test_another_source_compiler_or_processor_is_another_library(
@@ -156,8 +223,8 @@ def test_another_source_compiler_or_processor_is_another_library(
         build(name)
         assert len(list(built.iterdir())) == number
     source, gcc = tmp_path / "kernel.c", shutil.which("gcc")
-    source.write_text(room.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(room, "SOURCE", source)
+    source.write_text(module.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(module, "SOURCE", source)
     build("native")
     assert len(list(built.iterdir())) == len(PROCESSORS) + 1
     (tmp_path / "gcc").write_text(
@@ -172,9 +239,17 @@ def test_another_source_compiler_or_processor_is_another_library(
 JUNK = 'case "$*" in *-dM*) exit 0;; esac; while [ "$1" != -o ]; do shift; done; echo junk > "$2"'
 
 
-@pytest.mark.parametrize("gcc", [None, "echo no such option >&2; exit 1", "exit 0", JUNK])
+@pytest.mark.parametrize(
+    ("gcc", "said"),
+    [
+        (None, "install gcc"),
+        ("echo no such option >&2; exit 1", "no such option"),
+        ("exit 0", "No such file"),
+        (JUNK, "file too short"),
+    ],
+)
 def test_without_a_compiler_that_works_there_is_none(
-    gcc: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None
+    gcc: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: None
 ) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     if gcc is not None:
@@ -185,6 +260,7 @@ def test_without_a_compiler_that_works_there_is_none(
         monkeypatch.setenv("PATH", str(tmp_path))
     assert kernel() is None
     assert not list(tmp_path.rglob("*.so"))  # what does not work is not kept
+    assert said in absence()
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
@@ -193,3 +269,14 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     assert kernel() is None
+    assert "cache" in absence()
+
+
+def test_nobody_at_home_is_no_error(monkeypatch: pytest.MonkeyPatch, anew: None) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("BURNISH_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    assert kernel() is None
+    assert "home directory" in absence()

@@ -298,7 +298,7 @@ def test_marks_are_taken_with_their_places_and_what_they_cannot_mean_is_refused(
     assert [v.marks for v in feedback.votes(store, PROJECT)] == [(Mark(0, 2, "vague"),)]
     for change, why in (
         ({"type": "rude"}, '"rude" is no type of error of the recipe; its types are vague, off-topic'),
-        ({"quote": text[1:3]}, "characters 0 to 2 of the answer are not what was quoted"),
+        ({"quote": "§§"}, "characters 0 to 2 of the answer are not what was quoted"),
         ({"end": len(text) + 1, "quote": None}, f"and the answer has {len(text)} characters"),
         ({"end": "2"}, "spans"),
         ({"explanation": "no"}, "spans"),

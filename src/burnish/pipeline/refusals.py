@@ -71,7 +71,7 @@ def require_possible(project: Project, rows: Rows) -> None:
     files = project.store.blobs.tree(own.body["adapter"]) if own is not None and own.body["adapter"] else {}
     module = skeleton(project.resolved_base)
     adapting.require_adaptable(recipe, project.resolved_base, module, files)
-    for slower in filter(None, (adapting.fallback(recipe, module), kernel.fallback())):
+    for slower in filter(None, (adapting.fallback(recipe, module), kernel.absence())):
         project.progress.say(slower)
 
 

@@ -21,10 +21,10 @@ from burnish.models.layer import fits
 from burnish.models.memory import let_go, release, unwritten_files
 from burnish.models.trail import Trail
 from burnish.sampling.cache import ATTENTION, Plan, SlotCache
-from burnish.sampling.operators import operators
+from burnish.sampling.operators import Operators, ways
 from burnish.sampling.packed import ROUNDING, ROUNDINGS, HalfLinear, Int8Linear, Weights, pack_weights, twin
 
-TRIAL = 6  # tokens on which the first layer is compared with its twin
+TRIAL = ((0, 5), (1, 37))  # slots and tokens on which the first layer is compared with its twin
 
 
 class Layer:
@@ -33,7 +33,7 @@ class Layer:
     An adapter on it is folded in, here and not before: never are two copies of all layers there.
     """
 
-    def __init__(self, layer: Any, weights: Weights) -> None:
+    def __init__(self, layer: Any, weights: Weights, operators: Operators) -> None:
         detach(layer, merge=True)
         attention, mlp = layer.self_attn, layer.mlp
         self.index, self.scale, self.head = int(attention.layer_idx), float(attention.scaling), int(attention.head_dim)
@@ -45,7 +45,7 @@ class Layer:
         self.out = _joined([attention.o_proj], weights)
         self.gate_up = _joined([mlp.gate_proj, mlp.up_proj], weights)
         self.down = _joined([mlp.down_proj], weights)
-        self.operators = operators(self.head, mlp.down_proj.in_features)
+        self.operators = operators
 
     def __call__(self, hidden_TD: Tensor, cos_T1E: Tensor, sin_T1E: Tensor, plan: Plan) -> Tensor:
         """``sin`` has its first half negated: the halves of a head are swapped, not subtracted."""
@@ -72,7 +72,7 @@ class Decoder:
         while len(layers):  # each goes as soon as it is laid out, and what was mapped from a file with it
             layer = layers.pop(0)
             read = list(layer.parameters())
-            self._layers.append(Layer(layer, weights))
+            self._layers.append(Layer(layer, weights, first.operators))
             let_go(read, unwritten)
         read = list(module.lm_head.parameters())
         self._head = module.lm_head = twin(module.lm_head, weights)
@@ -87,11 +87,17 @@ class Decoder:
             return None
         if module.device.type != "cpu" or not all(map(fits, layers)):
             return None
-        first = Layer(layers[0], weights)
-        products = (first.qkv, first.out, first.gate_up, first.down)
-        if any(type(product) is nn.Linear for product in products) or not _agrees(first, layers[0], module):
-            return None
-        return cls(module, first, weights)
+        if any(parameter.dtype != torch.float32 for parameter in module.parameters()):
+            return None  # trained layers are float32, embeddings may be what the host holds frozen weights in
+        head, gated = int(layers[0].self_attn.head_dim), layers[0].mlp.down_proj.weight.shape[1]
+        for operators in ways(head, gated):
+            first = Layer(layers[0], weights, operators)
+            products = (first.qkv, first.out, first.gate_up, first.down)
+            if any(type(product) is nn.Linear for product in products):
+                return None
+            if _agrees(first, layers[0], module):
+                return cls(module, first, weights)
+        return None
 
     @property
     def weights(self) -> Weights:
@@ -149,15 +155,20 @@ def _angles(trunk: Any, hidden_TD: Tensor, positions_T: Tensor) -> tuple[Tensor,
 
 @torch.inference_mode()
 def _agrees(made: Layer, layer: Any, module: Any) -> bool:
-    """Whether the layer gives what transformers' gives: a few tokens of a prompt, and one that follows them."""
-    hidden_TD = module.model.embed_tokens(torch.arange(TRIAL) % module.config.vocab_size)
+    """Whether the layer gives what transformers' gives: for two prompts, and for a token that follows each."""
+    tokens = sum(length for _, length in TRIAL)
+    hidden_TD = module.model.embed_tokens(torch.arange(tokens + len(TRIAL)) % module.config.vocab_size)
     found, wanted = [], []
-    caches = SlotCache(1), SlotCache(1)
-    for start, stop in ((0, TRIAL - 1), (TRIAL - 1, TRIAL)):
-        part_TD, plans = hidden_TD[start:stop], [Plan(cache, TRIAL) for cache in caches]
+    caches = SlotCache(len(TRIAL)), SlotCache(len(TRIAL))
+    for part_TD, asked in (
+        (hidden_TD[:tokens], [(slot, 0, length) for slot, length in TRIAL]),
+        (hidden_TD[tokens:], [(slot, length, 1) for slot, length in TRIAL]),
+    ):
+        plans = [Plan(cache, tokens) for cache in caches]
         for plan in plans:
-            plan.cache.reserve(1, TRIAL)
-            plan.add(0, start, [0] * (stop - start))
+            plan.cache.reserve(len(TRIAL), tokens)
+            for slot, past, length in asked:
+                plan.add(slot, past, [0] * length)
             plan.seal(hidden_TD.device, hidden_TD.dtype)
         cos_T1E, sin_T1E = _angles(module.model, part_TD, plans[0].positions_T)
         found.append(made(part_TD, cos_T1E, sin_T1E, plans[0]) - part_TD)

@@ -27,13 +27,13 @@ typedef int32_t whole __attribute__((vector_size(LANES * 4)));
 int64_t panel(void) { return PANEL; }
 
 /* weight [O, D] to [P, D, PANEL]; outputs that are not there are 0. */
-void pack(const float *weight, int64_t outputs, int64_t inputs, float *packed)
+void pack(const float *weight, int64_t outputs, int64_t inputs, float *packed, int threads)
 {
-    for (int64_t p = 0; p * PANEL < outputs; p++)
-        for (int64_t j = 0; j < PANEL; j++)
-            for (int64_t d = 0; d < inputs; d++)
-                packed[(p * inputs + d) * PANEL + j] = p * PANEL + j < outputs ? weight[(p * PANEL + j) * inputs + d]
-                                                                               : 0;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t o = 0; o < outputs; o += PANEL)
+        for (int64_t d = 0; d < inputs; d++)
+            for (int64_t j = 0; j < PANEL; j++)
+                packed[o * inputs + d * PANEL + j] = o + j < outputs ? weight[(o + j) * inputs + d] : 0;
 }
 
 /* out[n, PANEL] = start + x[n, depth] w[depth, PANEL], every sum in a register; fetches a line of `ahead` a turn. */
@@ -202,7 +202,7 @@ INLINE void mix(const int n, const float *scores, const float *values, int64_t l
 static void attend_head(const float *query, const float *keys, const float *values, int64_t length, int64_t room,
                         int64_t width, float scale, int64_t turn, int64_t share, float *out)
 {
-    float scores[room], most = -__builtin_inff();
+    float scores[(length + LANES - 1) / LANES * LANES], most = -__builtin_inff();
     lanes sum = {0};
     for (int64_t l = 0; l < length; l++) {
         lanes products = {0};
@@ -228,7 +228,7 @@ static void attend_head(const float *query, const float *keys, const float *valu
 }
 
 /* Row r asks slot slots[r] up to positions[r]: query [R, H, E] with `stride` floats a row, out [R, H, E]; keys and
- * values [slots, K, length, E]. E and the length are multiples of WIDTHS. */
+ * values [slots, K, length, E]. E is a multiple of WIDTHS. */
 void attend(const float *query, int64_t stride, int64_t rows, int64_t query_heads, int64_t key_heads, int64_t width,
             const float *keys, const float *values, const int64_t *slots, const int64_t *positions, int64_t length,
             float scale, float *out, int threads)

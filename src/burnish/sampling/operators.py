@@ -44,8 +44,8 @@ class Operators:
 class Compiled(Operators):
     """By the kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, made: Kernel) -> None:
+        self._kernel = made
 
     def norm(self, x: Tensor, norm: Any) -> Tensor:
         return self._kernel.norm(x, norm.weight, norm.variance_epsilon)
@@ -61,10 +61,11 @@ class Compiled(Operators):
         return attend_written(layer, heads_THE[:, : -2 * keys], scale, plan, self._rows)
 
     def _rows(self, query_RHE: Tensor, keys: Tensor, values: Tensor, scale: float, plan: Plan) -> Tensor:
-        return self._kernel.attend(query_RHE, keys, values, scale, plan.slots_T, plan.positions_T)
+        rows = len(query_RHE)
+        return self._kernel.attend(query_RHE, keys, values, scale, plan.slots_T[:rows], plan.positions_T[:rows])
 
 
-def operators(*widths: int) -> Operators:
-    """The compiled operators, where there is a kernel and it takes these widths; else torch's."""
+def ways(*widths: int) -> list[Operators]:
+    """What could run a layer of these widths, the fastest first."""
     made = kernel()
-    return Operators() if made is None or any(width % WIDTHS for width in widths) else Compiled(made)
+    return [Operators()] if made is None or any(width % WIDTHS for width in widths) else [Compiled(made), Operators()]

@@ -1,10 +1,11 @@
-"""Linear layers laid out for few rows, of which a decode step has little else: packed float32, 16-bit floats, 8 bits.
+"""Linear layers laid out for few rows, of which a decode step has little else: float32, 16-bit floats, 8 bits.
 
-Packed weights lie in oneDNN's own format and give the plain layer's numbers to rounding, up to three times faster.
+Float32 weights lie as the compiled kernel reads them, or where there is none in oneDNN's own format, and give the plain
+layer's numbers to rounding, up to four times faster.
 16-bit weights (half a step's memory) are multiplied in float32, so that their rounding to 11 significant bits is all
 that is lost. 8-bit weights have a scale for each output; a quarter of the memory is read, and their rounding is twenty
-times as coarse. The operators are torch's own but not public: where they are absent, or disagree with the plain layer,
-the more exact layer stays.
+times as coarse. The other operators are torch's own but not public: where they are absent, or disagree with the plain
+layer, the more exact layer stays.
 
 Axes: T rows, D inputs, O outputs.
 """
@@ -59,8 +60,8 @@ class CompiledLinear(nn.Module):
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """x weight^T + bias, and ``onto`` added where it is given."""
-        start = self.bias if onto is None or self.bias is None else onto + self.bias
-        return self._kernel.product(x, self._packed, self.out_features, onto if start is None else start)
+        start = onto if self.bias is None else self.bias if onto is None else onto + self.bias
+        return self._kernel.product(x, self._packed, self.out_features, start)
 
 
 class HalfLinear(nn.Module):
@@ -145,6 +146,8 @@ def twin(linear: nn.Linear, weights: Weights) -> nn.Module:
     if linear.weight.dtype != torch.float32 or linear.weight.device.type != "cpu":
         return linear
     for kind in KINDS[weights]:
+        if kind is CompiledLinear and kernel() is None:
+            continue
         shape = (linear.out_features, linear.in_features)
         fits = kind is not HalfLinear or bool(linear.weight.abs().max() <= HALF_MOST)
         if fits and _agrees(kind, shape):
