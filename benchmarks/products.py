@@ -50,7 +50,7 @@ def main() -> None:
                 rate(lambda weight, grad=grad: grad @ weight, weights, operations),
                 rate(lambda weight, x=x: packed._linear_pointwise(x, weight, None, "none", [], ""), laid, operations),
                 rate(lambda w, x=grad: packed._linear_pointwise(x, w, None, "none", [], ""), turned, operations),
-                rate(lambda w, x=x, o=outputs: made.product(x, w, o, None), [made.pack(w) for w in weights], operations)
+                rate(lambda w, x=x: made.product(x, w, None), [made.pack(w) for w in weights], operations)
                 if made else 0.0,
             ]  # fmt: skip
             print(

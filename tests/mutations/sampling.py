@@ -339,15 +339,15 @@ MUTATIONS = [
     Mutation(
         name="kernel: what is not contiguous is read as if it were",
         file=HERE + "kernel.py",
-        old="x, inputs = x.contiguous(), x.shape[-1]",
-        new="inputs = x.shape[-1]",
-        tests=TESTS + "kernel.py::test_what_is_not_contiguous_is_multiplied_as_well",
+        old=" or not tensor.is_contiguous()",
+        new="",
+        tests=TESTS + "kernel.py::test_what_c_would_misread_is_refused",
     ),
     Mutation(
         name="kernel: a library that does not load is kept",
         file=HERE + "kernel.py",
-        old="        found = Kernel(ctypes.CDLL(str(made)))  # what does not load is not kept\n        made.replace(library)\n",
-        new="        made.replace(library)\n        found = Kernel(ctypes.CDLL(str(library)))\n",
+        old="found = Kernel(ctypes.CDLL(str(made)))  # what does not load is not kept\n        made.replace(library)\n",
+        new="made.replace(library)\n        found = Kernel(ctypes.CDLL(str(library)))\n",
         tests=TESTS + "kernel.py::test_without_a_compiler_that_works_there_is_none",
     ),
     Mutation(

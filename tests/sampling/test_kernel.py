@@ -50,28 +50,28 @@ def test_a_product_is_torchs(made: Kernel, rows: int, outputs: int, inputs: int)
     packed, plain = made.pack(weight), (x.double() @ weight.double().T).float()
     for start in (None, onto, bias):
         wanted = plain if start is None else plain + start
-        torch.testing.assert_close(made.product(x, packed, outputs, start), wanted, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(made.product(x, packed, start), wanted, atol=1e-4, rtol=1e-5)
 
 
 def test_what_is_not_contiguous_is_multiplied_as_well(made: Kernel) -> None:
     x, weight, onto = numbers(24, 6).T, numbers(10, 48)[:, ::2], numbers(6, 20)[:, ::2]
-    torch.testing.assert_close(made.product(x, made.pack(weight), 10, onto), onto + x @ weight.T, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(made.product(x, made.pack(weight), onto), onto + x @ weight.T, atol=1e-4, rtol=1e-5)
 
 
 def test_a_rows_product_does_not_depend_on_who_shares_the_step(made: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """To the bit; nor does it on the number of threads."""
     x, weight = numbers(70, 300), numbers(100, 300)
     packed = made.pack(weight)
-    together = made.product(x, packed, 100, x[:, :100])
+    together = made.product(x, packed, x[:, :100])
     monkeypatch.setattr(module, "_threads", lambda: 2)
     for row in range(70):
-        assert torch.equal(made.product(x[row : row + 1], packed, 100, x[row : row + 1, :100])[0], together[row])
+        assert torch.equal(made.product(x[row : row + 1], packed, x[row : row + 1, :100])[0], together[row])
 
 
 def test_no_number_reaches_another_row(made: Kernel) -> None:
     x, weight = numbers(20, 96), numbers(48, 96)
     x[3], x[11] = float("nan"), float("inf")
-    found = made.product(x, made.pack(weight), 48, None)
+    found = made.product(x, made.pack(weight), None)
     finite = torch.isfinite(found).all(1)
     assert finite.sum() == 18 and not finite[3] and not finite[11]
 
@@ -152,11 +152,10 @@ def test_what_c_would_misread_is_refused(made: Kernel) -> None:
     for wrong in (
         lambda: made.norm(x, numbers(32).double(), 1e-5),
         lambda: made.pack(weight.bfloat16()),
-        lambda: made.product(x.bfloat16(), packed, 48, None),
-        lambda: made.product(x[:, :31], packed, 48, None),
-        lambda: made.product(x, packed, 200, None),
-        lambda: made.product(x, packed, 48, numbers(2, 48)),
-        lambda: made.product(x, packed, 48, numbers(3, 48).half()),
+        lambda: made.product(x.bfloat16(), packed, None),
+        lambda: made.product(x[:, :31], packed, None),
+        lambda: made.product(x, packed, numbers(2, 48)),
+        lambda: made.product(x, packed, numbers(3, 48).half()),
         lambda: made.norm(x.double(), numbers(32).double(), 1e-5),
         lambda: made.norm(x, numbers(31), 1e-5),
         lambda: made.norm(x.T, numbers(3), 1e-5),
@@ -174,7 +173,7 @@ def test_what_c_would_misread_is_refused(made: Kernel) -> None:
 
 
 def test_nothing_is_nothing(made: Kernel) -> None:
-    assert made.product(numbers(0, 32), made.pack(numbers(48, 32)), 48, None).shape == (0, 48)
+    assert made.product(numbers(0, 32), made.pack(numbers(48, 32)), None).shape == (0, 48)
     assert made.norm(numbers(0, 32), numbers(32), 1e-5).shape == (0, 32)
     assert made.gate(numbers(0, 32)).shape == (0, 16)
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,14 @@ ARGUMENTS = {
 }
 
 
+class Packed(NamedTuple):
+    """A linear layer's weight [O, D] in panels of as many outputs as fit the registers: [panels, D, their outputs]."""
+
+    panels: Tensor
+    outputs: int
+    inputs: int
+
+
 class Kernel:
     """Products and attention of float32 tensors on the CPU. Every sum has one order, whatever shares the step."""
 
@@ -45,26 +54,24 @@ class Kernel:
         library.panel.restype = N
         self._library, self._panel = library, int(library.panel())
 
-    def pack(self, weight_OD: Tensor) -> Tensor:
-        """A linear layer's weight as ``product`` reads it, [panels, D, outputs of a panel]."""
+    def pack(self, weight_OD: Tensor) -> Packed:
+        """A linear layer's weight as ``product`` reads it."""
         weight_OD, (outputs, inputs) = weight_OD.contiguous(), weight_OD.shape
-        packed = weight_OD.new_empty(-(-outputs // self._panel), inputs, self._panel)
-        self._library.pack(_at(weight_OD, outputs, inputs), outputs, inputs, _at(packed, *packed.shape), _threads())
-        return packed
+        panels = weight_OD.new_empty(-(-outputs // self._panel), inputs, self._panel)
+        self._library.pack(_at(weight_OD, outputs, inputs), outputs, inputs, panels.data_ptr(), _threads())
+        return Packed(panels, outputs, inputs)
 
-    def product(self, x: Tensor, packed: Tensor, outputs: int, start: Tensor | None) -> Tensor:
+    def product(self, x: Tensor, packed: Packed, start: Tensor | None) -> Tensor:
         """x weight^T [..., O], added to ``start`` [..., O] or [O] where there is one."""
-        x, inputs = x.contiguous(), x.shape[-1]
-        out = x.new_empty(*x.shape[:-1], outputs)
-        packed_at = _at(packed, -(-outputs // self._panel), inputs, self._panel)
+        (panels, outputs, inputs), x, lead = packed, x.contiguous(), x.shape[:-1]
+        x_at, out = _at(x, *lead, inputs), x.new_empty(*lead, outputs)
         start_at, stride = None, 0
         if start is not None:
             start, stride = start.contiguous(), 0 if start.dim() == 1 else outputs
             start_at = _at(start, *(out.shape if stride else (outputs,)))
         self._library.product(
-            _at(x, *x.shape), x.numel() // inputs, inputs, packed_at, outputs, start_at, stride, _at(out, *out.shape),
-            _threads(),
-        )  # fmt: skip
+            x_at, x.numel() // inputs, inputs, panels.data_ptr(), outputs, start_at, stride, out.data_ptr(), _threads()
+        )
         return out
 
     def norm(self, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
@@ -73,7 +80,7 @@ class Kernel:
         out = x.new_empty(x.shape)
         self._library.norm(
             _rows_at(x), x.stride(0), tokens, 1 if x.dim() == 2 else x.shape[1], width, _at(weight_D, width), epsilon,
-            _at(out, *x.shape), _threads(),
+            out.data_ptr(), _threads(),
         )  # fmt: skip
         return out
 
@@ -82,7 +89,7 @@ class Kernel:
         tokens, width = x_TF.shape[0], x_TF.shape[1] // 2
         _require_width(width)
         out = x_TF.new_empty(tokens, width)
-        self._library.gate(_at(x_TF, tokens, 2 * width), tokens, width, _at(out, tokens, width), _threads())
+        self._library.gate(_at(x_TF, tokens, 2 * width), tokens, width, out.data_ptr(), _threads())
         return out
 
     def place(
@@ -110,7 +117,7 @@ class Kernel:
         self._library.attend(
             _rows_at(query_RHE), query_RHE.stride(0), rows, query_heads, key_heads, width,
             *_cached(keys, values, width), _at(slots_R, rows, kind=torch.int64),
-            _at(positions_R, rows, kind=torch.int64), length, scale, _at(out_RHE, *out_RHE.shape), _threads(),
+            _at(positions_R, rows, kind=torch.int64), length, scale, out_RHE.data_ptr(), _threads(),
         )  # fmt: skip
         return out_RHE
 

@@ -61,7 +61,7 @@ class CompiledLinear(nn.Module):
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """x weight^T + bias, and ``onto`` added where it is given."""
         start = onto if self.bias is None else self.bias if onto is None else onto + self.bias
-        return self._kernel.product(x, self._packed, self.out_features, start)
+        return self._kernel.product(x, self._packed, start)
 
 
 class HalfLinear(nn.Module):
