@@ -60,9 +60,9 @@ class Rl(Paced):
     )
     sampler: Literal["exact", "half", "int8", "server"] = Field(
         default="exact",
-        description="What draws the answers: the model as it is; its weights rounded to 16-bit floats or to 8 bits, which "
-        "take less memory and draw from a slightly different distribution (faster for few answers at a time, 8 bits "
-        "only where gcc is missing); or the server that BURNISH_SAMPLER_URL names.",
+        description="What draws the answers: the model as it is; its weights rounded to 16-bit floats or to 8 bits, "
+        "which takes less memory, is faster for a few answers at a time and draws from a slightly different "
+        "distribution; or the server that BURNISH_SAMPLER_URL names.",
     )
     importance_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] | Auto = Field(
         default="auto",
