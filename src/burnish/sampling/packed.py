@@ -1,11 +1,10 @@
 """Linear layers laid out for few rows, of which a decode step has little else: float32, 16-bit floats, 8 bits.
 
-Float32 weights lie as the compiled kernel reads them, or where there is none in oneDNN's own format, and give the plain
-layer's numbers to rounding, up to four times faster.
-16-bit weights (half a step's memory) are multiplied in float32, so that their rounding to 11 significant bits is all
-that is lost. 8-bit weights have a scale for each output; a quarter of the memory is read, and their rounding is twenty
-times as coarse. The other operators are torch's own but not public: where they are absent, or disagree with the plain
-layer, the more exact layer stays.
+Float32 weights lie as the compiled kernel reads them, or where there is none in oneDNN's own format, and give the
+plain layer's numbers to rounding. 16-bit weights (half a step's memory) are multiplied in float32, so that their
+rounding to 11 significant bits is all that is lost. 8-bit weights have a scale for each output; a quarter of the
+memory is read, and their rounding is twenty times as coarse. The other operators are torch's own but not public:
+where they are absent, or disagree with the plain layer, the more exact layer stays.
 
 Axes: T rows, D inputs, O outputs.
 """
